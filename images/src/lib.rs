@@ -1,0 +1,12 @@
+//! Assembles reproducible OCI images from a lock file: no daemon, no root, no dpkg, no maintainer script.
+//!
+//! Data flows through the modules in this order, once:
+//! spec → lock → (resolve) → store → deb → tree → rules → elf → layer → tar → oci → build; verify and diff read layouts.
+
+pub mod digest;
+pub mod error;
+pub mod lock;
+pub mod spec;
+
+pub use digest::Digest;
+pub use error::{Class, Context, Error, Result};

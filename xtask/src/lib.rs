@@ -1,0 +1,3 @@
+//! The library behind `cargo xtask`, so that tests call what users call.
+
+pub mod cli;
