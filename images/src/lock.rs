@@ -316,8 +316,7 @@ impl Lock {
     /// are left out on purpose.
     pub fn bind(&self, name: &str, spec: Spec, edition: &str, without_plugins: &[String]) -> Result<Locked> {
         let stale = || {
-            Error::new(Class::Check, format!("images/lock.json does not answer images/{name}/image.toml"))
-                .hint("cargo xtask images lock")
+            Error::new(Class::Check, format!("images/lock.json does not answer images/{name}/image.toml")).hint("cargo xtask images lock")
         };
         let group = self.groups.get(name).filter(|group| group.answers(&spec)).ok_or_else(stale)?;
         let find = |kind, artefact: &str| self.artefact(kind, artefact).cloned().ok_or_else(stale);

@@ -315,7 +315,16 @@ impl Spec {
         let homes = self.accounts.iter().map(|account| account.home.as_str());
         let globs = self.exclude.paths.iter().chain(&self.exclude.keep).map(String::as_str);
         let folder = self.config.working_directory.as_deref();
-        files.chain(programs).chain(releases).chain(plugins).chain(paths).chain(links).chain(volumes).chain(homes).chain(globs).chain(folder)
+        files
+            .chain(programs)
+            .chain(releases)
+            .chain(plugins)
+            .chain(paths)
+            .chain(links)
+            .chain(volumes)
+            .chain(homes)
+            .chain(globs)
+            .chain(folder)
     }
 
     fn owners(&self) -> impl Iterator<Item = &str> {
