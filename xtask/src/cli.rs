@@ -1,1 +1,4 @@
 //! One module per verb.
+
+pub mod ci;
+pub mod images;

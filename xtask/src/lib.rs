@@ -1,3 +1,5 @@
 //! The library behind `cargo xtask`, so that tests call what users call.
 
 pub mod cli;
+pub mod output;
+pub mod workspace;

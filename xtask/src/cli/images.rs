@@ -1,0 +1,36 @@
+//! `cargo xtask images`: build every image from the lock, and what is done with locks, blobs and layouts.
+
+use images::Result;
+
+use crate::output::Output;
+
+/// Build images from the lock into one OCI layout, without a daemon and without root
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    build: BuildArgs,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {}
+
+/// What a build takes.
+#[derive(clap::Args)]
+pub struct BuildArgs {
+    /// Images to build; all of them where none is named
+    names: Vec<String>,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args, _out: &mut Output) -> Result<()> {
+    match &args.verb {
+        None => {
+            let _ = &args.build.names;
+            Ok(())
+        }
+        Some(verb) => match *verb {},
+    }
+}

@@ -1,0 +1,37 @@
+//! Where words go: results to stdout, talk and progress to stderr.
+
+use std::io::Write;
+
+use images::Error;
+
+/// The two streams of a command.
+pub struct Output {
+    color: bool,
+}
+
+impl Output {
+    /// Colour only on a terminal, and not where `NO_COLOR` is set.
+    #[expect(clippy::new_without_default, reason = "it reads the environment")]
+    pub fn new() -> Self {
+        let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+        Output { color }
+    }
+
+    /// A line of the result, to stdout. A closed pipe ends the process quietly, as for any filter.
+    pub fn result(&mut self, line: impl AsRef<str>) {
+        if writeln!(std::io::stdout(), "{}", line.as_ref()).is_err() {
+            std::process::exit(0);
+        }
+    }
+
+    /// A line for the person who waits, to stderr.
+    pub fn say(&mut self, line: impl AsRef<str>) {
+        eprintln!("{}", line.as_ref());
+    }
+
+    /// A failure, to stderr.
+    pub fn error(&mut self, error: &Error) {
+        let (red, off) = if self.color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+        eprintln!("{red}error{off}: {error}");
+    }
+}

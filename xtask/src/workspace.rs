@@ -1,0 +1,61 @@
+//! Where this checkout lies and what it holds.
+
+use std::path::{Path, PathBuf};
+
+use images::{Class, Error, Result};
+
+/// The checkout: every path of it is made here.
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    root: PathBuf,
+}
+
+impl Workspace {
+    /// The checkout that cargo runs, else the one that the current folder is in.
+    pub fn find() -> Result<Self> {
+        let by_cargo = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let here = std::env::current_dir()?;
+        let starts = by_cargo.iter().chain([&here]);
+        starts
+            .flat_map(|start| start.ancestors())
+            .find(|folder| folder.join("images/src/lock.rs").is_file())
+            .map(|root| Workspace { root: root.to_owned() })
+            .ok_or_else(|| {
+                Error::new(Class::Usage, format!("{} is not inside a checkout of this project", here.display()))
+                    .hint("run it from the folder that holds Cargo.toml and images/")
+            })
+    }
+
+    /// The top folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `images/lock.json`.
+    pub fn lock(&self) -> PathBuf {
+        self.root.join("images/lock.json")
+    }
+
+    /// The folder of an image: its `image.toml` and local files.
+    pub fn image(&self, name: &str) -> PathBuf {
+        self.root.join("images").join(name)
+    }
+
+    /// Names of all images, sorted: the folders of `images/` that hold an `image.toml`.
+    pub fn image_names(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs_err::read_dir(self.root.join("images"))? {
+            let entry = entry?;
+            if entry.path().join("image.toml").is_file() {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// `target/`: everything that is made.
+    pub fn target(&self) -> PathBuf {
+        self.root.join("target")
+    }
+}
