@@ -6,6 +6,7 @@
 pub mod digest;
 pub mod error;
 pub mod lock;
+pub mod mirror;
 pub mod spec;
 
 pub use digest::Digest;

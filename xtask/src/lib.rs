@@ -1,5 +1,6 @@
 //! The library behind `cargo xtask`, so that tests call what users call.
 
 pub mod cli;
+pub mod mirror;
 pub mod output;
 pub mod workspace;
