@@ -7,7 +7,10 @@ pub mod digest;
 pub mod error;
 pub mod lock;
 pub mod mirror;
+pub mod progress;
 pub mod spec;
+pub mod store;
 
 pub use digest::Digest;
 pub use error::{Class, Context, Error, Result};
+pub use store::Store;

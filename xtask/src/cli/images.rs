@@ -1,5 +1,7 @@
 //! `cargo xtask images`: build every image from the lock, and what is done with locks, blobs and layouts.
 
+pub mod options;
+
 use images::Result;
 
 use crate::output::Output;

@@ -1,0 +1,42 @@
+//! Options that several verbs of `cargo xtask images` share, each flattened where it is needed.
+
+use std::path::PathBuf;
+
+use crate::workspace::Workspace;
+
+/// Where foreign files are kept.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct StoreArgs {
+    /// Folder of foreign files, which checkouts may share [default: target/store]
+    #[arg(long, value_name = "DIR")]
+    pub store: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    /// The store's root.
+    pub fn root(&self, workspace: &Workspace) -> PathBuf {
+        self.store.clone().unwrap_or_else(|| workspace.target().join("store"))
+    }
+}
+
+/// Where Debian packages come from. Without options: the machine's own apt settings, where those are Debian's.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct MirrorArgs {
+    /// Mirror of Debian's main archive
+    #[arg(long, value_name = "URL", env = "DEBIAN_MIRROR")]
+    pub debian_mirror: Option<String>,
+    /// Mirror of Debian's security archive
+    #[arg(long, value_name = "URL", env = "DEBIAN_SECURITY_MIRROR")]
+    pub debian_security_mirror: Option<String>,
+    /// Archive addressed by time, asked for packages that have left the mirror
+    #[arg(long, value_name = "URL", env = "DEBIAN_ARCHIVE")]
+    pub debian_archive: Option<String>,
+}
+
+/// Which of the editions of a release.
+#[derive(clap::Args, Clone, Debug)]
+pub struct EditionArgs {
+    /// Edition of Mattermost: enterprise or team
+    #[arg(long, value_name = "EDITION", default_value = "enterprise")]
+    pub edition: String,
+}
