@@ -3,4 +3,5 @@
 pub mod cli;
 pub mod mirror;
 pub mod output;
+pub mod process;
 pub mod workspace;
