@@ -8,6 +8,7 @@ pub mod error;
 pub mod lock;
 pub mod mirror;
 pub mod progress;
+pub mod openpgp;
 pub mod spec;
 pub mod store;
 
