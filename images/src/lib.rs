@@ -3,7 +3,9 @@
 //! Data flows through the modules in this order, once:
 //! spec → lock → (resolve) → store → deb → tree → rules → elf → layer → tar → oci → build; verify and diff read layouts.
 
+pub mod deb;
 pub mod digest;
+pub mod entry;
 pub mod error;
 pub mod lock;
 pub mod mirror;
@@ -11,6 +13,8 @@ pub mod progress;
 pub mod openpgp;
 pub mod spec;
 pub mod store;
+#[cfg(test)]
+pub mod testing;
 
 pub use digest::Digest;
 pub use error::{Class, Context, Error, Result};
