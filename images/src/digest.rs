@@ -88,8 +88,13 @@ impl<T> Hashing<T> {
     }
 
     /// How many bytes have passed.
-    pub fn bytes(&self) -> u64 {
+    pub fn passed(&self) -> u64 {
         self.bytes
+    }
+
+    /// The digest of what has passed so far.
+    pub fn digest(&self) -> Digest {
+        Digest(self.hasher.clone().finalize().into())
     }
 
     /// The inner value, the digest of what passed, and its length in bytes.

@@ -4,6 +4,8 @@
 //! processes may share one store: a blob appears by a rename, complete or not at all, and files in `tmp/` are locked by
 //! the process that writes them.
 
+mod failure;
+pub mod fetch;
 pub mod http;
 mod temp;
 
@@ -15,6 +17,7 @@ use fs_err as fs;
 use crate::digest::{Digest, Hashing};
 use crate::error::{Class, Error, Result};
 use crate::lock::{Artefact, Origin};
+pub use fetch::Options;
 pub use http::http_client;
 use temp::Temp;
 

@@ -24,7 +24,7 @@ pub fn http_client() -> Result<Client> {
     let built = builder().build();
     // A machine without any CA certificate still fetches over plain HTTP, as Debian's mirrors are used.
     built.or_else(|_| builder().tls_certs_only([]).build()).map_err(|error| {
-        Error::new(Class::Fetch, "cannot set up an HTTP client").detail(chain(&error)).hint("look at the proxy variables and SSL_CERT_FILE")
+        Error::new(Class::Fetch, "cannot set up an HTTP client").detail(chain(error)).hint("look at the proxy variables and SSL_CERT_FILE")
     })
 }
 
@@ -32,8 +32,10 @@ fn builder() -> ClientBuilder {
     Client::builder().user_agent(concat!("chatops-images/", env!("CARGO_PKG_VERSION"))).connect_timeout(CONNECT).timeout(SILENCE)
 }
 
-/// What went wrong, with its causes: reqwest's own text stops at "error sending request".
-pub fn chain(error: &reqwest::Error) -> String {
+/// What went wrong, with its causes: reqwest's own text stops at "error sending request". The URL, which may hold a
+/// password, is left out.
+pub fn chain(error: reqwest::Error) -> String {
+    let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -44,4 +46,26 @@ pub fn chain(error: &reqwest::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// The URL as it may be shown: a mirror's address can carry a password.
+pub fn without_password(url: &str) -> String {
+    let hidden = || {
+        let (scheme, rest) = url.split_once("://")?;
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (_, host) = host.rsplit_once('@')?;
+        Some(format!("{scheme}://{host}/{path}"))
+    };
+    hidden().unwrap_or_else(|| url.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mirrors_password_is_not_shown() {
+        assert_eq!(without_password("https://me:secret@mirror.example.org/pool/a.deb"), "https://mirror.example.org/pool/a.deb");
+        assert_eq!(without_password("https://mirror.example.org/pool/a@b.deb"), "https://mirror.example.org/pool/a@b.deb");
+    }
 }

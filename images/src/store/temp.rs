@@ -37,7 +37,6 @@ impl Temp {
         }
     }
 
-    #[expect(dead_code, reason = "fetch follows")]
     /// The partial download of `digest`, with whatever is in it. Waits while another process has it.
     pub fn partial(tmp: &Path, digest: &Digest) -> Result<Temp> {
         let path = tmp.join(format!("{digest}{PARTIAL}"));
@@ -56,7 +55,6 @@ impl Temp {
         &self.file
     }
 
-    #[expect(dead_code, reason = "fetch follows")]
     /// Whether the file stays in `tmp/` when this is dropped, for a later fetch to go on with.
     pub fn keep(&mut self, keep: bool) {
         self.keep = keep;
