@@ -284,7 +284,10 @@ mod tests {
             header.as_mut_bytes()[157..157 + link.len()].copy_from_slice(link.as_bytes());
             header.set_entry_type(kind);
             header.set_mode(0o644);
-            (header.set_size(0), header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+            header.set_size(0);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
             header.set_cksum();
             builder.append(&header, &[][..]).expect("a Vec takes all");
         })
@@ -334,7 +337,9 @@ mod tests {
             let mut header = tar::Header::new_ustar();
             header.set_size(1000);
             header.set_mode(0o644);
-            (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
             builder.append_data(&mut header, "a", &[7; 1000][..]).expect("a Vec takes all");
         });
         assert_eq!(read(&whole, "").expect("whole")[0].1, [7; 1000]);

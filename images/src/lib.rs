@@ -5,16 +5,19 @@
 
 pub mod deb;
 pub mod digest;
+pub mod elf;
 pub mod entry;
 pub mod error;
 pub mod lock;
 pub mod mirror;
-pub mod progress;
 pub mod openpgp;
+pub mod progress;
 pub mod spec;
 pub mod store;
-#[cfg(test)]
+pub mod tar;
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod tree;
 
 pub use digest::Digest;
 pub use error::{Class, Context, Error, Result};

@@ -1,6 +1,6 @@
 //! Packages that tests make: small, real, and different in one thing at a time.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot make its input may as well stop")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot make its input may as well stop")]
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -105,7 +105,7 @@ impl DebBuilder {
         };
         let mut deb = b"!<arch>\n".to_vec();
         let mut member = |name: &str, content: &[u8]| {
-            write!(deb, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", self.time, 0, 0, "100644", content.len()).unwrap();
+            writeln!(deb, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`", self.time, 0, 0, "100644", content.len()).unwrap();
             deb.extend_from_slice(content);
             deb.extend_from_slice(&b"\n"[..content.len() % 2]);
         };
