@@ -1,12 +1,17 @@
 //! Where words go: results to stdout, talk and progress to stderr.
 
+mod progress;
+
 use std::io::Write;
 
 use images::Error;
 
+pub use progress::Bars;
+
 /// The two streams of a command.
 pub struct Output {
     color: bool,
+    bars: Bars,
 }
 
 impl Output {
@@ -14,7 +19,7 @@ impl Output {
     #[expect(clippy::new_without_default, reason = "it reads the environment")]
     pub fn new() -> Self {
         let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-        Output { color }
+        Output { color, bars: Bars::new() }
     }
 
     /// A line of the result, to stdout. A closed pipe ends the process quietly, as for any filter.
@@ -26,7 +31,12 @@ impl Output {
 
     /// A line for the person who waits, to stderr.
     pub fn say(&mut self, line: impl AsRef<str>) {
-        eprintln!("{}", line.as_ref());
+        self.bars.suspend(|| eprintln!("{}", line.as_ref()));
+    }
+
+    /// Where long steps are reported.
+    pub fn progress(&self) -> &Bars {
+        &self.bars
     }
 
     /// A failure, to stderr.

@@ -1,7 +1,10 @@
 //! Where this checkout lies and what it holds.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use images::lock::Lock;
+use images::spec::Spec;
 use images::{Class, Error, Result};
 
 /// The checkout: every path of it is made here.
@@ -52,6 +55,26 @@ impl Workspace {
         }
         names.sort();
         Ok(names)
+    }
+
+    /// The lock, read.
+    pub fn read_lock(&self) -> Result<Lock> {
+        Lock::parse(&fs_err::read_to_string(self.lock())?, "images/lock.json")
+    }
+
+    /// The specs of `names`, or of every image where none is named. An unknown name is an error that lists the known ones.
+    pub fn read_specs(&self, names: &[String]) -> Result<BTreeMap<String, Spec>> {
+        let known = self.image_names()?;
+        if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+            return Err(Error::new(Class::Usage, format!("there is no image \"{unknown}\""))
+                .detail(format!("expected one of: {}", known.join(", "))));
+        }
+        let wanted = if names.is_empty() { &known } else { names };
+        let read = |name: &String| {
+            let text = fs_err::read_to_string(self.image(name).join("image.toml"))?;
+            Ok((name.clone(), Spec::parse(&text, &format!("images/{name}/image.toml"))?))
+        };
+        wanted.iter().map(read).collect()
     }
 
     /// `target/`: everything that is made.

@@ -1,5 +1,7 @@
 //! `cargo xtask images`: build every image from the lock, and what is done with locks, blobs and layouts.
 
+pub mod add;
+pub mod fetch;
 pub mod options;
 
 use images::Result;
@@ -17,7 +19,10 @@ pub struct Args {
 }
 
 #[derive(clap::Subcommand)]
-enum Verb {}
+enum Verb {
+    Fetch(fetch::Args),
+    Add(add::Args),
+}
 
 /// What a build takes.
 #[derive(clap::Args)]
@@ -27,12 +32,13 @@ pub struct BuildArgs {
 }
 
 /// Runs the verb.
-pub fn run(args: &Args, _out: &mut Output) -> Result<()> {
+pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     match &args.verb {
         None => {
             let _ = &args.build.names;
             Ok(())
         }
-        Some(verb) => match *verb {},
+        Some(Verb::Fetch(args)) => fetch::run(args, out),
+        Some(Verb::Add(args)) => add::run(args, out),
     }
 }

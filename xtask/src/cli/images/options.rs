@@ -19,20 +19,6 @@ impl StoreArgs {
     }
 }
 
-/// Where Debian packages come from. Without options: the machine's own apt settings, where those are Debian's.
-#[derive(clap::Args, Clone, Debug, Default)]
-pub struct MirrorArgs {
-    /// Mirror of Debian's main archive
-    #[arg(long, value_name = "URL", env = "DEBIAN_MIRROR")]
-    pub debian_mirror: Option<String>,
-    /// Mirror of Debian's security archive
-    #[arg(long, value_name = "URL", env = "DEBIAN_SECURITY_MIRROR")]
-    pub debian_security_mirror: Option<String>,
-    /// Archive addressed by time, asked for packages that have left the mirror
-    #[arg(long, value_name = "URL", env = "DEBIAN_ARCHIVE")]
-    pub debian_archive: Option<String>,
-}
-
 /// Which of the editions of a release.
 #[derive(clap::Args, Clone, Debug)]
 pub struct EditionArgs {

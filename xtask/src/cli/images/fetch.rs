@@ -1,0 +1,81 @@
+//! `cargo xtask images fetch`: everything that builds will need, so that they can do without a network.
+
+use images::lock::{Artefact, Kind, Lock, TOOLCHAIN};
+use images::progress::human;
+use images::spec::Spec;
+use images::store::Options;
+use images::{Class, Error, Result, Store};
+
+use super::options::{EditionArgs, StoreArgs};
+use crate::mirror::MirrorArgs;
+use crate::output::Output;
+use crate::process::Process;
+use crate::workspace::Workspace;
+
+/// Fill the store and cargo's cache with everything that the images need, for builds without a network
+#[derive(clap::Args)]
+pub struct Args {
+    /// Images to fetch for; all of them where none is named
+    names: Vec<String>,
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    edition: EditionArgs,
+    #[command(flatten)]
+    mirrors: MirrorArgs,
+}
+
+/// Fetches the artefacts of the lock, then the crates of the programs. Neither stops the other.
+pub fn run(args: &Args, out: &mut Output) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let lock = workspace.read_lock()?;
+    let specs = workspace.read_specs(&args.names)?;
+    let has_programs = specs.values().any(|spec| !spec.programs.is_empty());
+    let mut wants = Vec::new();
+    for (name, spec) in specs {
+        wants.extend(wanted(&lock, &name, spec, &args.edition.edition)?);
+    }
+    if has_programs {
+        let group = lock.groups.get(TOOLCHAIN).map(|group| group.packages.as_slice()).unwrap_or_default();
+        wants.extend(group.iter().filter_map(|package| lock.artefact(Kind::Deb, package).cloned()));
+    }
+    let store = Store::open(&args.store.root(&workspace))?;
+    let wants: Vec<&Artefact> = wants.iter().collect();
+    let files = bring(&store, &wants, &lock, &args.mirrors, out);
+    let crates = if has_programs { fetch_crates(&workspace) } else { Ok(()) };
+    match (files, crates) {
+        (Ok(()), Ok(())) => {
+            let mut seen = std::collections::BTreeSet::new();
+            let unique = wants.iter().filter(|artefact| seen.insert(artefact.sha256));
+            let (count, bytes) = unique.fold((0, 0), |(count, bytes), artefact| (count + 1, bytes + artefact.size.unwrap_or(0)));
+            out.result(format!("{count} files, {}, in {}", human(bytes), args.store.root(&workspace).display()));
+            Ok(())
+        }
+        (Err(error), Ok(())) | (Ok(()), Err(error)) => Err(error),
+        (Err(files), Err(crates)) => {
+            out.error(&crates);
+            Err(files)
+        }
+    }
+}
+
+/// Fetches those of `wants` that are not in the store; asks for a mirror only where a Debian package is among them.
+pub fn bring(store: &Store, wants: &[&Artefact], lock: &Lock, mirrors: &MirrorArgs, out: &Output) -> Result<()> {
+    store.fetch(wants, &|| mirrors.load()?.at(lock), &Options::default(), out.progress())
+}
+
+/// What one image needs, with plugins that nobody has verified yet: these are reported as missing.
+fn wanted(lock: &Lock, name: &str, spec: Spec, edition: &str) -> Result<Vec<Artefact>> {
+    let plugins = spec.plugins.iter().filter_map(|plugin| lock.artefact(Kind::Plugin, &plugin.artefact));
+    let unpinned: Vec<Artefact> = plugins.filter(|artefact| artefact.sha256.is_none()).cloned().collect();
+    let names: Vec<String> = unpinned.iter().map(|artefact| artefact.name.clone()).collect();
+    let locked = lock.bind(name, spec, edition, &names)?;
+    Ok(locked.artefacts().cloned().chain(unpinned).collect())
+}
+
+/// Crates for the images' platform, which is also the one that builds: other systems' crates are never needed.
+fn fetch_crates(workspace: &Workspace) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let fetch = Process::new(cargo, workspace.root()).args(["fetch", "--quiet", "--locked", "--target", "x86_64-unknown-linux-gnu"]);
+    fetch.fails_as(Class::Fetch).inherit().map_err(|error: Error| error.context("fetching the programs' crates"))
+}
