@@ -12,6 +12,7 @@ pub mod lock;
 pub mod mirror;
 pub mod openpgp;
 pub mod progress;
+pub mod resolve;
 pub mod spec;
 pub mod store;
 pub mod tar;
