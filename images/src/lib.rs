@@ -11,6 +11,7 @@ pub mod error;
 pub mod lock;
 pub mod mirror;
 pub mod openpgp;
+pub mod programs;
 pub mod progress;
 pub mod resolve;
 pub mod spec;

@@ -28,6 +28,10 @@ Examples:
   cargo xtask ci --install                           every check of this repository";
 
 fn main() -> ExitCode {
+    // cargo starts this executable in rustc's place while it builds what goes into images.
+    if let Some(code) = ::images::programs::rustc_wrapper() {
+        return code;
+    }
     let cli = Cli::parse();
     let mut out = Output::new();
     let result = match cli.verb {
