@@ -194,7 +194,8 @@ impl Process {
         }
         #[expect(clippy::disallowed_methods, reason = "this is the wrapper")]
         let mut expression = duct::cmd(&self.program, &self.args).dir(&self.folder).unchecked();
-        for (name, value) in &self.env {
+        // In duct the innermost word about a variable wins; here the last one does.
+        for (name, value) in self.env.iter().rev() {
             expression = match value {
                 Some(value) => expression.env(name, value),
                 None => expression.env_remove(name),
