@@ -1,6 +1,8 @@
 //! The library behind `cargo xtask`, so that tests call what users call.
 
 pub mod cli;
+pub mod engine;
+pub mod machine;
 pub mod mirror;
 pub mod output;
 pub mod process;

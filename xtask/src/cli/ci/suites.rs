@@ -1,0 +1,198 @@
+//! The one list of checks.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use images::{Class, Error, Result};
+
+use super::lints::Files;
+use super::tally::{Tally, of_cargo_test};
+use crate::machine::{Machine, PARTS, missing_parts, require};
+use crate::output::Output;
+use crate::process::{Process, tail};
+use crate::workspace::Workspace;
+
+/// A group of checks with one log and one closing line.
+pub struct Suite {
+    /// What `--only` calls it.
+    pub name: &'static str,
+    /// What it proves.
+    pub proves: &'static str,
+    /// Parts of the machine without which it is skipped.
+    pub needs: &'static [&'static str],
+    /// Whether containers are started.
+    pub engine: bool,
+    run: fn(&mut Run) -> Result<Tally>,
+}
+
+/// Every suite, quick ones first.
+pub const SUITES: &[Suite] = &[
+    Suite { name: "machine", proves: "everything that the checks use is on this machine", needs: &[], engine: false, run: machine },
+    Suite { name: "format", proves: "cargo fmt has nothing to change", needs: &[], engine: false, run: format },
+    Suite { name: "lints", proves: "the repository's own rules hold for every file", needs: &["git"], engine: false, run: lints },
+    Suite { name: "deny", proves: "dependencies: licences, bans, sources", needs: &["cargo-deny"], engine: false, run: deny },
+    Suite { name: "clippy", proves: "no warning in any target", needs: &["cc"], engine: false, run: clippy },
+    Suite { name: "lock", proves: "specs, ledger and lock agree", needs: &[], engine: false, run: lock },
+    Suite { name: "tests", proves: "units, properties, snapshots, and the fuzzers' corpora", needs: &["cc"], engine: false, run: tests },
+    Suite {
+        name: "acceptance",
+        proves: "real packages, under the programs that people use",
+        needs: &["skopeo", "umoci", "python3", "turnutils_uclient", "psql", "scalibr", "docker"],
+        engine: true,
+        run: acceptance,
+    },
+];
+
+/// What a suite runs with.
+pub struct Run<'a> {
+    /// The checkout.
+    pub workspace: &'a Workspace,
+    /// The machine.
+    pub machine: &'a Machine,
+    /// Where what the suite's commands print goes.
+    pub log: PathBuf,
+    /// When every suite has to be done; nothing for a person, who has Ctrl-C.
+    pub deadline: Option<Instant>,
+    /// For progress.
+    pub out: &'a mut Output,
+    /// Why checks failed or were skipped: lines for the person who reads the end.
+    pub notes: Vec<String>,
+}
+
+/// How a suite ended.
+pub struct Ended {
+    /// Its counts.
+    pub tally: Tally,
+    /// How long it took.
+    pub took: Duration,
+    /// Why checks failed or were skipped.
+    pub notes: Vec<String>,
+}
+
+impl Suite {
+    /// Whether this checkout has what the suite checks.
+    pub fn is_there(&self, workspace: &Workspace) -> bool {
+        self.name != "acceptance" || acceptance_crate(workspace).is_file()
+    }
+
+    /// Runs it. A part that is missing makes it one skipped check; an error makes it one failed check.
+    pub fn run(&self, mut run: Run) -> Ended {
+        let start = Instant::now();
+        let tally = match require(run.machine, self.needs) {
+            Err(error) => {
+                run.notes.push(error.to_string());
+                Tally { skipped: 1, ..Tally::default() }
+            }
+            Ok(()) => (self.run)(&mut run).unwrap_or_else(|error| {
+                run.notes.push(error.to_string());
+                Tally::one(false)
+            }),
+        };
+        Ended { tally, took: start.elapsed(), notes: run.notes }
+    }
+}
+
+impl Run<'_> {
+    /// Runs a command of this suite into its log, with a sign of life now and then. True when it succeeded; what it said
+    /// last is noted when it did not.
+    fn succeeds(&mut self, process: Process) -> Result<bool> {
+        let process = match self.deadline {
+            Some(deadline) => process.deadline(deadline.saturating_duration_since(Instant::now())),
+            None => process,
+        };
+        let mut said = Duration::ZERO;
+        let (log, out) = (&self.log, &mut *self.out);
+        let outcome = process.fails_as(Class::Check).outcome_in_log(log, |passed| {
+            if passed >= said + Duration::from_secs(30) {
+                said = passed;
+                let last = tail(&fs_err::read(log).unwrap_or_default(), 1).concat();
+                out.say(format!("  {} s: {}", passed.as_secs(), last.trim().chars().take(100).collect::<String>()));
+            }
+        })?;
+        if !outcome.success() {
+            self.notes.extend(tail(&fs_err::read(&self.log)?, 60).into_iter().map(|line| format!("| {line}")));
+        }
+        Ok(outcome.success())
+    }
+
+    fn cargo(&mut self, args: &[&str]) -> Result<bool> {
+        self.succeeds(self.machine.process("cargo").args(args).env("CARGO_TERM_COLOR", "never"))
+    }
+
+    /// `cargo test` with `args`: its own counts.
+    fn cargo_test(&mut self, args: &[&str]) -> Result<Tally> {
+        let succeeded = self.cargo(&[&["test", "--no-fail-fast"], args].concat())?;
+        let printed = String::from_utf8_lossy(&fs_err::read(&self.log)?).into_owned();
+        let (tally, skipped) = of_cargo_test(&printed, succeeded);
+        self.notes.extend(skipped.into_iter().map(|test| format!("skipped: {test}")));
+        Ok(tally)
+    }
+}
+
+fn machine(run: &mut Run) -> Result<Tally> {
+    let missing = run.machine.missing();
+    if !missing.is_empty() {
+        run.notes.push(missing_parts(run.machine, &missing).to_string());
+    }
+    Ok(Tally { passed: PARTS.len() - missing.len(), failed: 0, skipped: missing.len() })
+}
+
+fn format(run: &mut Run) -> Result<Tally> {
+    run.cargo(&["fmt", "--all", "--check"]).map(Tally::one)
+}
+
+fn lints(run: &mut Run) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for (rule, complaints) in Files::read(run.workspace, run.machine)?.check() {
+        tally += Tally::one(complaints.is_empty());
+        run.notes.extend(complaints.iter().map(|complaint| format!("not so: {rule}: {complaint}")));
+    }
+    Ok(tally)
+}
+
+fn deny(run: &mut Run) -> Result<Tally> {
+    // The fourth check, advisories, reads a database that is fetched from elsewhere: deny.toml says how to run it.
+    let checks = ["bans", "licenses", "sources"];
+    let all = run.succeeds(
+        run.machine.process("cargo-deny").args(["--color", "never", "--all-features", "check", "--hide-inclusion-graph"]).args(checks),
+    )?;
+    Ok(Tally::one(all))
+}
+
+fn clippy(run: &mut Run) -> Result<Tally> {
+    run.cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]).map(Tally::one)
+}
+
+fn lock(run: &mut Run) -> Result<Tally> {
+    let this = std::env::current_exe()?;
+    let check = Process::new(this, run.workspace.root()).args(["images", "lock", "--check"]).env("PATH", run.machine.path());
+    run.succeeds(check).map(Tally::one)
+}
+
+fn tests(run: &mut Run) -> Result<Tally> {
+    let exclude: &[&str] = if acceptance_crate(run.workspace).is_file() { &["--exclude", "acceptance"] } else { &[] };
+    run.cargo_test(&[&["--workspace"], exclude].concat())
+}
+
+fn acceptance(run: &mut Run) -> Result<Tally> {
+    run.cargo_test(&["--package", "acceptance"])
+}
+
+fn acceptance_crate(workspace: &Workspace) -> PathBuf {
+    workspace.root().join("tests/acceptance/Cargo.toml")
+}
+
+/// The suites that `only` names, all where it names none.
+pub fn chosen(only: &[String], workspace: &Workspace) -> Result<Vec<&'static Suite>> {
+    if let Some(unknown) = only.iter().find(|name| !SUITES.iter().any(|suite| suite.name == name.as_str())) {
+        let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+        return Err(Error::new(Class::Usage, format!("there is no suite {unknown}")).detail(format!("known: {}", names.join(", "))));
+    }
+    let asked = |suite: &&Suite| only.is_empty() || only.iter().any(|name| name == suite.name);
+    Ok(SUITES.iter().filter(asked).filter(|suite| suite.is_there(workspace)).collect())
+}
+
+/// The log of a suite.
+pub fn log_of(folder: &Path, suite: &str) -> PathBuf {
+    folder.join(format!("{suite}.log"))
+}

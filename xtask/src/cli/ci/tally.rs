@@ -1,0 +1,115 @@
+//! Counting checks.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+/// How many checks passed, failed and were skipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Checks that say yes.
+    pub passed: usize,
+    /// Checks that say no.
+    pub failed: usize,
+    /// Checks that could not be made.
+    pub skipped: usize,
+}
+
+impl Tally {
+    /// One check.
+    pub fn one(passed: bool) -> Self {
+        Tally { passed: passed.into(), failed: (!passed).into(), skipped: 0 }
+    }
+
+    /// How many checks there are.
+    pub fn all(self) -> usize {
+        self.passed + self.failed + self.skipped
+    }
+
+    /// Where nothing may be skipped, a skip is a failure.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        Tally { passed: self.passed, failed: self.failed + self.skipped, skipped: 0 }
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+/// The closing line of a suite: `12 passed, 0 failed, 0 skipped`.
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+/// What `cargo test` printed: the sum over its test programs, and a line for each skipped test, with its reason where it gave one.
+///
+/// A run that failed without a failed test did not compile or broke off, and a run without any test proves nothing: both count as one failure.
+pub fn of_cargo_test(printed: &str, succeeded: bool) -> (Tally, Vec<String>) {
+    let mut tally = Tally::default();
+    for line in printed.lines().filter_map(|line| line.strip_prefix("test result: ")) {
+        for (count, what) in line.split(['.', ';']).filter_map(|part| part.trim().split_once(' ')) {
+            let Ok(count) = count.parse::<usize>() else { continue };
+            match what {
+                "passed" => tally.passed += count,
+                "failed" => tally.failed += count,
+                "ignored" => tally.skipped += count,
+                _ => {}
+            }
+        }
+    }
+    if tally.failed == 0 && (!succeeded || tally.all() == 0) {
+        tally.failed = 1;
+    }
+    let skipped = printed.lines().filter_map(|line| line.strip_prefix("test ")).filter_map(|line| line.split_once(" ... ignored"));
+    let skipped = skipped.map(|(name, reason)| format!("{name}{reason}")).collect();
+    (tally, skipped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRINTED: &str = "\
+running 3 tests
+test one ... ok
+test two ... ignored, needs Docker
+test three ... FAILED
+
+test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s
+
+running 2 tests
+test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 5 filtered out; finished in 0.00s
+";
+
+    #[test]
+    fn every_test_program_is_counted() {
+        let (tally, skipped) = of_cargo_test(PRINTED, false);
+        assert_eq!(tally, Tally { passed: 3, failed: 1, skipped: 1 });
+        assert_eq!(skipped, ["two, needs Docker"]);
+    }
+
+    #[test]
+    fn a_run_that_does_not_compile_is_a_failure() {
+        assert_eq!(of_cargo_test("error: could not compile `images`\n", false).0, Tally { passed: 0, failed: 1, skipped: 0 });
+        let broke_off =
+            "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\nerror: could not compile\n";
+        assert_eq!(of_cargo_test(broke_off, false).0, Tally { passed: 2, failed: 1, skipped: 0 });
+    }
+
+    #[test]
+    fn a_run_without_tests_is_a_failure() {
+        assert_eq!(of_cargo_test("", true).0, Tally { passed: 0, failed: 1, skipped: 0 });
+    }
+
+    #[test]
+    fn where_nothing_may_be_skipped_a_skip_is_a_failure() {
+        let strict = Tally { passed: 3, failed: 1, skipped: 2 }.strict();
+        assert_eq!(strict.to_string(), "3 passed, 3 failed, 0 skipped");
+    }
+}

@@ -1,0 +1,225 @@
+//! What the checks need of a machine: one table of parts, what each is for, and how it comes to a machine without it.
+//!
+//! Debian's packages bring what Debian has. What it lacks is built in a pinned version by that language's own client, each
+//! in a folder of its own below `target/tools`, so that a new pin is a new folder and nothing outside the checkout changes.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use images::{Class, Error, Result};
+
+use crate::process::Process;
+use crate::workspace::Workspace;
+
+mod install;
+mod trixie;
+
+pub use install::install;
+
+/// One part of a machine.
+#[derive(Debug)]
+pub struct Part {
+    /// The program, as one types it.
+    pub name: &'static str,
+    /// What the checks use it for.
+    pub why: &'static str,
+    /// How it comes to a machine without it.
+    pub from: Source,
+}
+
+/// Where a part comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// The first of these packages that the machine's Debian knows.
+    Debian(&'static [&'static str]),
+    /// Compose v2 as a plugin of Docker's client, from trixie's package, on older Debians too.
+    ComposePlugin,
+    /// A Go that builds the scanner: the machine's own, or trixie's, unpacked below `target/tools`.
+    Go,
+    /// A crate with a program, built by cargo.
+    Cargo {
+        /// The pinned version.
+        version: &'static str,
+        /// What it can do without.
+        options: &'static [&'static str],
+    },
+    /// A Go module with a program, built by Go.
+    GoModule {
+        /// The package's import path.
+        package: &'static str,
+        /// The pinned version, with its `v`.
+        version: &'static str,
+    },
+}
+
+/// Every part, in the order in which they are brought: later ones are built with earlier ones.
+///
+/// Clients in JavaScript and Python, when a check comes to need one, get a source of their own here (npm, pip), pinned as the
+/// others are. A part stands here when a check uses it, not before.
+pub const PARTS: &[Part] = &[
+    Part::debian("git", "lists the files of this repository", &["git"]),
+    Part::debian("cc", "links every Rust program; compiles the xz and zstd decoders", &["gcc"]),
+    Part::debian("python3", "reads our archives with tarfile", &["python3"]),
+    Part::debian("tar", "reads our archives", &["tar"]),
+    Part::debian("xz", "makes packages for tests", &["xz-utils"]),
+    Part::debian("openssl", "makes certificates for tests", &["openssl"]),
+    Part::debian("gpgv", "checks our reading of signatures", &["gpgv"]),
+    Part::debian("gpg", "makes signatures for tests", &["gnupg", "gpg"]),
+    Part::debian("ip", "makes network namespaces", &["iproute2"]),
+    Part::debian("unshare", "takes the network away from a build", &["util-linux"]),
+    Part::debian("nft", "filters packets", &["nftables"]),
+    Part::debian("iptables", "Docker Engine's networks", &["iptables"]),
+    Part::debian("dockerd", "the Docker Engine: images are started under it", &["docker.io"]),
+    Part::debian("docker", "Docker's client", &["docker-cli", "docker.io"]),
+    Part { name: "docker compose", why: "starts several containers from one file", from: Source::ComposePlugin },
+    Part::debian("skopeo", "inspects and copies our layouts", &["skopeo"]),
+    Part::debian("umoci", "unpacks our layouts", &["umoci"]),
+    Part::debian("turnutils_uclient", "Coturn's own client: allocates and relays", &["coturn"]),
+    Part::debian("psql", "PostgreSQL's own client", &["postgresql-client"]),
+    Part::debian("nix", "the second door", &["nix-bin"]),
+    Part::debian("debootstrap", "makes another Debian to build in", &["debootstrap"]),
+    Part { name: "go", why: "builds the scanner", from: Source::Go },
+    Part {
+        name: "cargo-deny",
+        why: "checks licences, bans and sources of dependencies",
+        from: Source::Cargo { version: "0.20.2", options: &["--no-default-features"] },
+    },
+    Part {
+        name: "scalibr",
+        why: "a package scanner: lists Debian's packages in our images",
+        // The newest that trixie's Go (1.24.4) builds.
+        from: Source::GoModule { package: "github.com/google/osv-scalibr/binary/scalibr", version: "v0.3.6" },
+    },
+];
+
+impl Part {
+    const fn debian(name: &'static str, why: &'static str, packages: &'static [&'static str]) -> Self {
+        Part { name, why, from: Source::Debian(packages) }
+    }
+
+    /// The part called `name`. Panics where the table has none: names are written in this crate only.
+    pub fn named(name: &str) -> &'static Part {
+        PARTS.iter().find(|part| part.name == name).unwrap_or_else(|| panic!("no part {name} in the table"))
+    }
+
+    /// The command that a person types to bring it.
+    pub fn command(&self, machine: &Machine) -> String {
+        // As seen from the top of the checkout, where commands are typed.
+        let folder = self.folder(machine).unwrap_or_default();
+        let root = folder.strip_prefix(&machine.root).unwrap_or(&folder);
+        match &self.from {
+            Source::Debian(packages) => format!("apt-get install {}", packages[packages.len() - 1]),
+            Source::ComposePlugin => "apt-get install docker-compose (trixie or later)".to_owned(),
+            Source::Go => "apt-get install golang-go (trixie or later)".to_owned(),
+            Source::Cargo { version, options } => {
+                format!("cargo install --locked {} --root {} {}@{version}", options.join(" "), root.display(), self.name)
+            }
+            Source::GoModule { package, version } => format!("GOBIN=\"$PWD/{}/bin\" go install {package}@{version}", root.display()),
+        }
+    }
+
+    /// The folder of its own, for what is built or unpacked here.
+    fn folder(&self, machine: &Machine) -> Option<PathBuf> {
+        let version = match &self.from {
+            Source::Debian(_) => return None,
+            Source::ComposePlugin | Source::Go => "of-trixie",
+            Source::Cargo { version, .. } => version,
+            Source::GoModule { version, .. } => version.trim_start_matches('v'),
+        };
+        Some(machine.tools.join(format!("{}-{version}", self.name.replace(' ', "-"))))
+    }
+
+    /// Where the program lies in its folder.
+    fn bin(&self) -> &'static str {
+        if matches!(self.from, Source::Go) { "usr/lib/go-1.24/bin" } else { "bin" }
+    }
+}
+
+/// This machine, as the checks of one checkout see it.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    tools: PathBuf,
+    root: PathBuf,
+    path: OsString,
+}
+
+impl Machine {
+    /// Looks for programs in `target/tools`, in `PATH`, and where Debian keeps those of the system administrator.
+    pub fn of(workspace: &Workspace) -> Self {
+        let mut machine = Machine { tools: workspace.target().join("tools"), root: workspace.root().to_owned(), path: OsString::new() };
+        let built = PARTS.iter().filter_map(|part| Some(part.folder(&machine)?.join(part.bin())));
+        let given = std::env::var_os("PATH").unwrap_or_default();
+        let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+        // A folder with a colon in its name cannot stand in PATH; then the system's own must do.
+        machine.path = std::env::join_paths(built.chain(std::env::split_paths(&given)).chain(system)).unwrap_or(given);
+        machine
+    }
+
+    /// The `PATH` that finds every part.
+    pub fn path(&self) -> &std::ffi::OsStr {
+        &self.path
+    }
+
+    /// A program of this machine, to be run at the top of the checkout.
+    pub fn process(&self, program: &str) -> Process {
+        let process = Process::new(program, &self.root).env("PATH", &self.path);
+        match PARTS.iter().find(|part| part.name == program) {
+            Some(part) => process.brought_by(part.command(self)),
+            None => process,
+        }
+    }
+
+    /// Where `program` lies, if it is here.
+    pub fn find(&self, program: &str) -> Option<PathBuf> {
+        which::which_in(program, Some(&self.path), &self.root).ok()
+    }
+
+    /// Whether a part is here, in the pinned version where there is one.
+    pub fn has(&self, part: &Part) -> bool {
+        match &part.from {
+            Source::Debian(_) => self.find(part.name).is_some(),
+            Source::ComposePlugin => trixie::has_compose(self),
+            Source::Go => trixie::has_go(self),
+            Source::Cargo { .. } | Source::GoModule { .. } => {
+                part.folder(self).is_some_and(|folder| folder.join(part.bin()).join(part.name).is_file())
+            }
+        }
+    }
+
+    /// What is not here.
+    pub fn missing(&self) -> Vec<&'static Part> {
+        PARTS.iter().filter(|part| !self.has(part)).collect()
+    }
+
+    /// Whether systemd runs this machine.
+    pub fn has_systemd(&self) -> bool {
+        Path::new("/run/systemd/system").is_dir()
+    }
+
+    /// Whether this process may change the machine.
+    pub fn is_root(&self) -> bool {
+        rustix::process::geteuid().is_root()
+    }
+
+    /// Where what is built or unpacked for the checks lies.
+    pub fn tools(&self) -> &Path {
+        &self.tools
+    }
+}
+
+/// One error that names every missing part with the command that brings it.
+pub fn missing_parts(machine: &Machine, missing: &[&Part]) -> Error {
+    let names: Vec<&str> = missing.iter().map(|part| part.name).collect();
+    missing
+        .iter()
+        .fold(Error::new(Class::MissingTool, format!("not on this machine: {}", names.join(", "))), |error, part| {
+            error.detail(format!("{} ({}): {}", part.name, part.why, part.command(machine)))
+        })
+        .hint("as root on Debian and its kin, cargo xtask ci --install brings them")
+}
+
+/// Fails where one of `parts` is missing, naming all that are.
+pub fn require(machine: &Machine, parts: &[&str]) -> Result<()> {
+    let missing: Vec<&Part> = parts.iter().map(|name| Part::named(name)).filter(|part| !machine.has(part)).collect();
+    if missing.is_empty() { Ok(()) } else { Err(missing_parts(machine, &missing)) }
+}

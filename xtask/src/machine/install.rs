@@ -1,0 +1,126 @@
+//! Brings missing parts to a Debian machine.
+
+use std::path::Path;
+
+use images::{Class, Context, Error, Result};
+
+use super::{Machine, Part, Source, missing_parts, trixie};
+use crate::output::Output;
+
+/// How long apt waits for another apt to finish, in seconds.
+const APT_PATIENCE: &str = "DPkg::Lock::Timeout=600";
+
+/// Brings every missing part, saying each step; what the commands print goes to `log`.
+///
+/// Errors: this is not root on a Debian machine, or a step failed; a failed step does not keep later ones from being tried,
+/// and the error is the first one.
+pub fn install(machine: &Machine, log: &Path, out: &mut Output) -> Result<()> {
+    let missing = machine.missing();
+    if missing.is_empty() {
+        out.say("every part is here");
+        return Ok(());
+    }
+    if machine.find("apt-get").is_none() {
+        return Err(missing_parts(machine, &missing)
+            .hint("--install needs apt-get, Debian's package manager; bring the parts by your system's own means"));
+    }
+    if !machine.is_root() {
+        return Err(
+            missing_parts(machine, &missing).hint("--install changes the system, so it needs root; or run the commands above as root")
+        );
+    }
+    let mut first_error = debian_packages(machine, &missing, log, out).err();
+    for part in missing {
+        let done = match &part.from {
+            Source::Debian(_) => Ok(()),
+            Source::ComposePlugin => compose(machine, part, log, out),
+            Source::Go => {
+                trixie::unpack(machine, &["golang-1.24-go", "golang-1.24-src"], &part.folder(machine).unwrap_or_default(), log, out)
+            }
+            Source::Cargo { .. } | Source::GoModule { .. } => build(machine, part, log, out),
+        };
+        if let Err(error) = done {
+            out.error(&error);
+            first_error.get_or_insert(error);
+        }
+    }
+    first_error.map_or(Ok(()), Err)
+}
+
+fn compose(machine: &Machine, part: &Part, log: &Path, out: &mut Output) -> Result<()> {
+    let folder = part.folder(machine).unwrap_or_default();
+    trixie::unpack(machine, &["docker-compose"], &folder, log, out)?;
+    trixie::install_compose(machine, &folder, log, out)
+}
+
+fn debian_packages(machine: &Machine, missing: &[&Part], log: &Path, out: &mut Output) -> Result<()> {
+    if !missing.iter().any(|part| matches!(part.from, Source::Debian(_))) {
+        return Ok(());
+    }
+    out.say("apt-get update");
+    apt(machine, &["update"]).log_to(log).context(|| "refreshing Debian's package lists")?;
+    let mut packages = Vec::new();
+    for part in missing {
+        if let Source::Debian(names) = part.from {
+            let known = names.iter().copied().find(|name| is_known(machine, name));
+            let package = known.ok_or_else(|| {
+                Error::new(Class::MissingTool, format!("this machine's Debian has no package {}", names.join(" nor ")))
+                    .detail(format!("needed for: {} ({})", part.name, part.why))
+            })?;
+            if !packages.contains(&package) {
+                packages.push(package);
+            }
+        }
+    }
+    keep_coturn_from_starting(machine, &packages, log)?;
+    out.say(format!("apt-get install {}", packages.join(" ")));
+    apt(machine, &["install", "--yes", "--no-install-recommends"]).args(packages).log_to(log).context(|| "installing Debian's packages")
+}
+
+/// Only Coturn's client programs are wanted; its package would open a relay on this machine.
+fn keep_coturn_from_starting(machine: &Machine, packages: &[&str], log: &Path) -> Result<()> {
+    if machine.has_systemd() && packages.contains(&"coturn") {
+        machine.process("systemctl").args(["mask", "coturn.service"]).log_to(log)?;
+    }
+    Ok(())
+}
+
+/// `apt-get`, without questions, patient with another apt.
+pub(super) fn apt(machine: &Machine, args: &[&str]) -> crate::process::Process {
+    machine
+        .process("apt-get")
+        .args(["--quiet", "-o", APT_PATIENCE])
+        .args(args)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .fails_as(Class::Fetch)
+}
+
+fn is_known(machine: &Machine, package: &str) -> bool {
+    let policy = machine.process("apt-cache").args(["policy", package]).env("LC_ALL", "C").text().unwrap_or_default();
+    policy.lines().any(|line| line.trim().strip_prefix("Candidate: ").is_some_and(|version| version != "(none)"))
+}
+
+/// Builds a pinned program into a folder of its own. The folder gets its name when it is complete.
+fn build(machine: &Machine, part: &Part, log: &Path, out: &mut Output) -> Result<()> {
+    let folder = part.folder(machine).unwrap_or_default();
+    fs_err::create_dir_all(machine.tools())?;
+    let beside = tempfile::tempdir_in(machine.tools())?;
+    let process = match &part.from {
+        Source::Cargo { version, options } => machine
+            .process("cargo")
+            .args(["install", "--locked", "--root"])
+            .arg(beside.path())
+            .args(*options)
+            .arg(format!("{}@{version}", part.name)),
+        Source::GoModule { package, version } => {
+            machine.process("go").args(["install", &format!("{package}@{version}")]).env("GOBIN", beside.path().join("bin"))
+        }
+        Source::Debian(_) | Source::ComposePlugin | Source::Go => return Ok(()),
+    };
+    out.say(part.command(machine));
+    process.log_to(log).context(|| format!("building {}", part.name))?;
+    if folder.exists() {
+        fs_err::remove_dir_all(&folder)?;
+    }
+    Ok(fs_err::rename(beside.keep(), folder)?)
+}
