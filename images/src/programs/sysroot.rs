@@ -1,9 +1,11 @@
 //! The C runtime that programs are linked with: the lock's toolchain packages, unpacked once.
 
-use std::io::Read;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
+use crate::deb::Deb;
 use crate::digest::Digest;
+use crate::entry::Node;
 use crate::error::{Class, Context, Error, Result};
 use crate::lock::Artefact;
 
@@ -29,9 +31,9 @@ pub(super) fn unpacked(packages: &[(Artefact, PathBuf)], cache: &Path) -> Result
     let parent = cache.join("sysroot");
     fs_err::create_dir_all(&parent)?;
     let beside = tempfile::tempdir_in(&parent)?;
+    fs_err::create_dir(beside.path().join("usr"))?;
     for (package, file) in packages {
-        let bytes = fs_err::read(file)?;
-        unpack(&bytes, beside.path()).context(|| format!("unpacking {}", package.name))?;
+        unpack(file, beside.path()).context(|| format!("unpacking {}", package.name))?;
     }
     for (link, target) in [("lib", "usr/lib"), ("lib64", "usr/lib64")] {
         fs_err::os::unix::fs::symlink(target, beside.path().join(link))?;
@@ -52,35 +54,69 @@ pub(super) fn gcc(sysroot: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Lays down what a package has below `usr/lib*`.
-fn unpack(package: &[u8], folder: &Path) -> Result<()> {
-    let xz = member(package, "data.tar.xz").ok_or_else(|| {
-        Error::new(Class::Build, "not a package as expected").detail("expected a Debian package with data.tar.xz, as trixie has them")
-    })?;
-    let mut archive = tar::Archive::new(liblzma::read::XzDecoder::new(xz));
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let path = entry.path()?.into_owned();
-        if path.starts_with("./usr/lib") || path.starts_with("./usr/lib64") {
-            entry.unpack_in(folder)?;
+/// Lays down what a package has below `usr/lib*`: archives, objects and links. A program's link step reads nothing else.
+fn unpack(package: &Path, folder: &Path) -> Result<()> {
+    let deb = Deb::open(BufReader::new(fs_err::File::open(package)?))?;
+    deb.entries(&mut |entry, content| {
+        if !entry.path.starts_with("usr/lib") {
+            return Ok(());
         }
-    }
-    std::io::copy(&mut archive.into_inner(), &mut std::io::sink())?;
-    Ok(())
+        // The reader has refused paths that are absolute or climb; a link among their folders could still lead out.
+        let path = folder.join(&entry.path);
+        let parent = path.parent().unwrap_or(folder);
+        if fs_err::canonicalize(parent)? != parent {
+            return Err(Error::new(Class::Build, format!("{} lies below a symbolic link", entry.path)));
+        }
+        match &entry.node {
+            Node::Directory => fs_err::create_dir_all(&path)?,
+            Node::File { .. } => _ = std::io::copy(content, &mut fs_err::File::create_new(&path)?)?,
+            Node::Symlink { target } => fs_err::os::unix::fs::symlink(target, &path)?,
+            Node::Hardlink { target } => fs_err::hard_link(folder.join(target), &path)?,
+        }
+        Ok(())
+    })
 }
 
-/// A member of an `ar` archive (deb(5)): 60-byte headers, members padded to even length.
-fn member<'a>(archive: &'a [u8], wanted: &str) -> Option<impl Read + 'a> {
-    let mut rest = archive.strip_prefix(b"!<arch>\n")?;
-    while rest.len() >= 60 {
-        let (header, after) = rest.split_at(60);
-        let name = std::str::from_utf8(&header[..16]).ok()?.trim_end().trim_end_matches('/');
-        let size: usize = std::str::from_utf8(&header[48..58]).ok()?.trim_end().parse().ok()?;
-        let body = after.get(..size)?;
-        if name == wanted {
-            return Some(body);
-        }
-        rest = after.get(size + size % 2..)?;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::DebBuilder;
+
+    fn package(folder: &Path, build: impl FnOnce(DebBuilder) -> DebBuilder) -> Vec<(Artefact, PathBuf)> {
+        let bytes = build(DebBuilder::new("libc6-dev", "2.41")).build();
+        let path = folder.join("libc6-dev.deb");
+        fs_err::write(&path, &bytes).expect("written");
+        let text = format!(
+            r#"{{"name":"libc6-dev","version":"2.41","architecture":"amd64","kind":"deb","sha256":"{}","from":{{"url":"x"}}}}"#,
+            Digest::of(&bytes)
+        );
+        vec![(serde_json::from_str(&text).expect("an artefact"), path)]
     }
-    None
+
+    #[test]
+    fn libraries_are_laid_down_once_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let made = package(folder.path(), |deb| {
+            let deb = deb.directory("usr", 0o755).directory("usr/lib", 0o755).directory("usr/share", 0o755);
+            deb.file("usr/lib/libc.a", 0o644, b"c").symlink("usr/lib/libm.a", "libc.a").file("usr/share/x", 0o644, b"")
+        });
+        let sysroot = unpacked(&made, folder.path()).expect("unpacked");
+        assert_eq!(fs_err::read(sysroot.join("lib/libm.a")).expect("through both links"), b"c");
+        assert!(!sysroot.join("usr/share/x").exists());
+        fs_err::remove_file(&made[0].1).expect("removed");
+        assert_eq!(unpacked(&made, folder.path()).expect("there already"), sysroot);
+        assert!(gcc(&sysroot).is_err(), "no GCC was in it");
+    }
+
+    #[test]
+    fn a_package_that_writes_through_a_link_is_refused_and_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let made = package(folder.path(), |deb| {
+            let deb = deb.directory("usr", 0o755).directory("usr/lib", 0o755);
+            deb.symlink("usr/lib/out", "..").file("usr/lib/out/x", 0o644, b"")
+        });
+        let error = unpacked(&made, folder.path()).expect_err("it climbs").to_string();
+        assert!(error.contains("below a symbolic link"), "{error}");
+        assert_eq!(fs_err::read_dir(folder.path().join("sysroot")).expect("made").count(), 0);
+    }
 }
