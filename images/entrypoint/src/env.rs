@@ -57,6 +57,18 @@ impl Env {
         self.or(name, default.into(), "an absolute path", |value| value.starts_with('/').then(|| value.into()))
     }
 
+    /// Refuses every variable that begins with `prefix` and is not one of `known`: a misspelt setting would otherwise leave
+    /// its default in force without a word.
+    pub fn refuse_unknown(&self, prefix: &str, known: &[&str]) {
+        for (name, _) in self.iter().filter(|(name, _)| name.starts_with(prefix) && !known.contains(name)) {
+            let error = Error::settings(format!("{name} is not a setting"));
+            self.refuse(match nearest(name, known.iter().copied()) {
+                Some(near) => error.detail(format!("did you mean {near}?")),
+                None => error.detail(format!("expected one of: {}", known.join(", "))),
+            });
+        }
+    }
+
     /// Notes that something is wrong.
     pub fn refuse(&self, error: Error) {
         self.wrong.borrow_mut().push(error);
@@ -73,6 +85,22 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Env {
         let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         Env { variables, wrong: RefCell::default() }
     }
+}
+
+/// The one of `known` that `name` was most likely meant to be: the fewest edits (Levenshtein), and not more than a third of it.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let distance = |other: &str| {
+        let mut row: Vec<usize> = (0..=other.len()).collect();
+        for (i, a) in name.bytes().enumerate() {
+            let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+            for (j, b) in other.bytes().enumerate() {
+                let edited = (diagonal + usize::from(a != b)).min(row[j] + 1).min(row[j + 1] + 1);
+                diagonal = std::mem::replace(&mut row[j + 1], edited);
+            }
+        }
+        row[other.len()]
+    };
+    known.map(|other| (distance(other), other)).min().filter(|(edits, _)| *edits <= name.len() / 3).map(|(_, other)| other)
 }
 
 /// `on` or `off`.
@@ -103,5 +131,16 @@ mod tests {
         let expected = "PORT is not usable\n  expected a number\n  found \"80a\"\n  EMPTY is not set\n    expected a word\n  \
                         GOOD is not usable\n    expected an absolute path\n    found \"7\"";
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_refused_with_the_nearest_one() {
+        let known = ["COTURN_MIN_PORT", "COTURN_MAX_PORT", "COTURN_REALM"];
+        assert_eq!(nearest("COTURN_MAXPORT", known.into_iter()), Some("COTURN_MAX_PORT"));
+        assert_eq!(nearest("X", known.into_iter()), None);
+        let env = Env::from_iter([("COTURN_REALM", "x"), ("COTURN_MINPORT", "1"), ("PATH", "/bin")]);
+        env.refuse_unknown("COTURN_", &known);
+        let told = env.verdict().expect_err("one is unknown").to_string();
+        assert_eq!(told, "COTURN_MINPORT is not a setting\n  did you mean COTURN_MIN_PORT?");
     }
 }

@@ -99,7 +99,22 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
+/// Checks that a file can be read by this account and by nobody that it was not given to.
+pub fn check_mode(path: &Path) -> Result<()> {
+    open(path).map(drop)
+}
+
 fn read(path: &Path) -> Result<String> {
+    let file = open(path)?;
+    let mut text = String::new();
+    file.take(LIMIT + 1).read_to_string(&mut text).map_err(|error| Error::settings(error.to_string()))?;
+    if text.len() as u64 > LIMIT {
+        return Err(Error::settings(format!("{} is larger than {LIMIT} bytes", path.display())));
+    }
+    Ok(text)
+}
+
+fn open(path: &Path) -> Result<fs_err::File> {
     let usable = |error: std::io::Error| Error::settings(error.to_string());
     // The open file is asked, not the path, so that what is checked is what is read.
     let file = fs_err::File::open(path).map_err(usable)?;
@@ -112,12 +127,7 @@ fn read(path: &Path) -> Result<String> {
             .detail("expected mode 0400 or 0600, or 0440 or 0640 where root owns it")
             .detail(format!("found mode {:04o}, owner {}", metadata.mode() & 0o7777, metadata.uid())));
     }
-    let mut text = String::new();
-    file.take(LIMIT + 1).read_to_string(&mut text).map_err(usable)?;
-    if text.len() as u64 > LIMIT {
-        return Err(Error::settings(format!("{} is larger than {LIMIT} bytes", path.display())));
-    }
-    Ok(text)
+    Ok(file)
 }
 
 /// Nobody but the owner may read; a group may where root gave the file to it, as PostgreSQL has it for its key.
