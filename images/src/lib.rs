@@ -4,15 +4,18 @@
 //! spec → lock → (resolve) → store → deb → tree → rules → elf → layer → tar → oci → build; verify and diff read layouts.
 
 pub mod deb;
+pub mod debian_index;
 pub mod digest;
 pub mod elf;
 pub mod entry;
 pub mod error;
+pub mod ledger;
 pub mod lock;
 pub mod mirror;
 pub mod openpgp;
 pub mod programs;
 pub mod progress;
+pub mod relock;
 pub mod resolve;
 pub mod spec;
 pub mod store;
@@ -20,6 +23,7 @@ pub mod tar;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tree;
+pub mod vendor;
 
 pub use digest::Digest;
 pub use error::{Class, Context, Error, Result};

@@ -3,6 +3,8 @@
 //!
 //! Only a [`Locked`] spec can be built: it is made by [`Lock::bind`] alone, which checks that the lock answers the spec.
 
+pub mod diff;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -151,6 +153,37 @@ pub struct Signature {
     pub fingerprint: String,
     /// The binary signature in base64.
     pub base64: String,
+}
+
+impl Signature {
+    /// The binary signature: what the `.sig` file holds.
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        let wrong = || Error::new(Class::Usage, "a signature in the lock is not base64");
+        let text = self.base64.trim_end_matches('=');
+        let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
+        for group in text.as_bytes().chunks(4) {
+            let mut bits = 0u32;
+            for byte in group {
+                let digit = match byte {
+                    b'A'..=b'Z' => byte - b'A',
+                    b'a'..=b'z' => byte - b'a' + 26,
+                    b'0'..=b'9' => byte - b'0' + 52,
+                    b'+' => 62,
+                    b'/' => 63,
+                    _ => return Err(wrong()),
+                };
+                bits = bits << 6 | u32::from(digit);
+            }
+            // Four digits are three bytes, three are two, two are one; one alone is nothing.
+            let whole = group.len() * 6 / 8;
+            if whole == 0 {
+                return Err(wrong());
+            }
+            bits <<= 6 * (4 - group.len());
+            bytes.extend_from_slice(&bits.to_be_bytes()[1..=whole]);
+        }
+        Ok(bytes)
+    }
 }
 
 /// The ledger's line for one maintainer script.

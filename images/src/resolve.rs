@@ -76,9 +76,13 @@ pub fn resolve<'a>(
     'round: loop {
         let universe = Universe::new(&newest, &pins)?;
         let mut resolution = Resolution::default();
+        let mut stale = Vec::new();
         for request in requests {
             match universe.close(request, &newest)? {
-                Ok(packages) => {
+                Ok((packages, unmet)) => {
+                    if !unmet.is_empty() {
+                        stale.push(format!("images/{}/image.toml: {}", request.group, unmet.join(", ")));
+                    }
                     let chosen = packages.iter().map(|name| (name.clone(), universe.candidates[name].clone()));
                     resolution.chosen.extend(chosen);
                     resolution.groups.insert(request.group.to_owned(), packages);
@@ -89,6 +93,10 @@ pub fn resolve<'a>(
                     continue 'round;
                 }
             }
+        }
+        if !stale.is_empty() {
+            let error = Error::new(Class::Check, "debian.without names packages that nothing would bring");
+            return Err(stale.into_iter().fold(error, |error, line| error.detail(line)).hint("take them out of debian.without"));
         }
         resolution.moved = moved;
         return Ok(resolution);
@@ -111,6 +119,9 @@ fn newest<'a>(repositories: &[(&'a str, BTreeMap<String, Stanza<'a>>)]) -> BTree
     newest
 }
 
+/// The packages of a closure, and the names of `without` that it never met.
+type Closed = (BTreeSet<String>, Vec<String>);
+
 impl<'a> Universe<'a> {
     fn new(newest: &BTreeMap<String, Candidate<'a>>, pins: &BTreeMap<String, Candidate<'a>>) -> Result<Self> {
         let mut candidates = newest.clone();
@@ -124,8 +135,8 @@ impl<'a> Universe<'a> {
         Ok(Universe { candidates, providers })
     }
 
-    /// The closure of one request. The inner error asks for a round without that pin.
-    fn close(&self, request: &Request<'_>, newest: &BTreeMap<String, Candidate<'_>>) -> Result<Result<BTreeSet<String>, Outgrown>> {
+    /// The closure of one request, and the names of `without` that it never met. The inner error asks for a round without that pin.
+    fn close(&self, request: &Request<'_>, newest: &BTreeMap<String, Candidate<'_>>) -> Result<Result<Closed, Outgrown>> {
         let mut closure = Closure { universe: self, request, chosen: BTreeSet::new(), met: BTreeSet::new(), wanted_by: BTreeMap::new() };
         let mut queue = VecDeque::new();
         for name in &request.packages {
@@ -161,13 +172,8 @@ impl<'a> Universe<'a> {
                 }
             }
         }
-        let stale = request.without.iter().filter(|name| !closure.met.contains(**name)).copied().collect::<Vec<_>>();
-        if !stale.is_empty() {
-            return Err(Error::new(Class::Check, format!("{}: nothing would bring {}", request.group, stale.join(", ")))
-                .detail("expected debian.without to name packages that the closure would bring")
-                .hint(format!("take {} out of debian.without in images/{}/image.toml", stale.join(", "), request.group)));
-        }
-        Ok(Ok(closure.chosen))
+        let stale = request.without.iter().filter(|name| !closure.met.contains(**name)).map(|name| (*name).to_owned()).collect();
+        Ok(Ok((closure.chosen, stale)))
     }
 }
 

@@ -154,3 +154,26 @@ fn a_passphrase_opens_the_key_and_a_wrong_one_does_not() {
     let error = sign_detached(&b"x"[..], armored.as_bytes(), b"wrong", "key").expect_err("wrong passphrase");
     assert!(error.to_string().contains("--passphrase-file"), "{error}");
 }
+
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    let digit = |six: u32| char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[(six & 63) as usize]);
+    let group = |three: &[u8]| {
+        let bits = three.iter().chain([0, 0].iter()).take(3).fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
+        let digits: String = [18, 12, 6, 0].iter().take(three.len() + 1).map(|shift| digit(bits >> shift)).collect();
+        format!("{digits:=<4}")
+    };
+    bytes.chunks(3).map(group).collect()
+}
+
+#[test]
+fn base64_is_read_as_it_is_written() {
+    for length in 0..70u8 {
+        let bytes: Vec<u8> = (0..length).map(|byte| byte.wrapping_mul(151)).collect();
+        let signature = crate::lock::Signature { fingerprint: String::new(), base64: base64(&bytes) };
+        assert_eq!(signature.bytes().expect("valid"), bytes);
+    }
+    for bad in ["A", "AAAAA", "AA-A", "AA A"] {
+        let signature = crate::lock::Signature { fingerprint: String::new(), base64: bad.to_owned() };
+        assert!(signature.bytes().is_err(), "{bad}");
+    }
+}

@@ -107,9 +107,9 @@ fn what_cannot_be_had_is_named_with_the_way_there() {
     hint: apt-cache search finds names
     "#);
     insta::assert_snapshot!(error("aa 1; Depends: bb\nbb 1", request(&["aa"], &["bb", "cc", "dd"])), @r"
-    image: nothing would bring cc, dd
-      expected debian.without to name packages that the closure would bring
-    hint: take cc, dd out of debian.without in images/image/image.toml
+    debian.without names packages that nothing would bring
+      images/image/image.toml: cc, dd
+    hint: take them out of debian.without
     ");
     insta::assert_snapshot!(error("aa 1", request(&["aa"], &["aa"])), @r"
     image: aa is asked for and left out at once

@@ -2,7 +2,9 @@
 
 pub mod add;
 pub mod fetch;
+pub mod lock;
 pub mod options;
+pub mod sign_plugin;
 
 use images::Result;
 
@@ -20,8 +22,10 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Verb {
+    Lock(lock::Args),
     Fetch(fetch::Args),
     Add(add::Args),
+    SignPlugin(sign_plugin::Args),
 }
 
 /// What a build takes.
@@ -38,7 +42,9 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
             let _ = &args.build.names;
             Ok(())
         }
+        Some(Verb::Lock(args)) => lock::run(args, out),
         Some(Verb::Fetch(args)) => fetch::run(args, out),
         Some(Verb::Add(args)) => add::run(args, out),
+        Some(Verb::SignPlugin(args)) => sign_plugin::run(args, out),
     }
 }

@@ -1,0 +1,223 @@
+//! `cargo xtask images lock`: pin what the specs name, move pins, decide about maintainer scripts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Cursor, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use images::debian_index::Trust;
+use images::ledger::{Decision, parse_decision};
+use images::lock::{Artefact, Kind, Lock, Origin, diff};
+use images::openpgp::Keyring;
+use images::relock::{Relock, Relocked, Update, empty};
+use images::spec::Spec;
+use images::store::{Options, http_client};
+use images::{Class, Context, Error, Result, Store, vendor};
+
+use super::options::StoreArgs;
+use crate::mirror::MirrorArgs;
+use crate::output::Output;
+use crate::workspace::Workspace;
+
+/// Pin what the specs newly name, and keep every other pin
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Move these pins to the archive's newest; without a name, those of all Debian packages
+    #[arg(long, value_name = "NAME", num_args = 0..)]
+    update: Option<Vec<String>>,
+    /// Write nothing and ask nobody: fail where specs, ledger and lock disagree
+    #[arg(long, conflicts_with_all = ["update", "treat"])]
+    check: bool,
+    /// Debian's archive keyring [default: this machine's]
+    #[arg(long, value_name = "FILE")]
+    keyring: Option<PathBuf>,
+    #[command(flatten)]
+    mirrors: MirrorArgs,
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Say what stands in for a maintainer script: accounts, ca-bundle, ldconfig, links or none
+    #[arg(long, value_name = "PACKAGE.SCRIPT=TREATMENT", requires = "reason")]
+    treat: Vec<String>,
+    /// Why that is enough: one reason for each --treat, or one for all
+    #[arg(long, value_name = "TEXT", requires = "treat")]
+    reason: Vec<String>,
+    #[command(flatten)]
+    vendor: VendorArgs,
+}
+
+/// How a vendor's entry moves. Values belong to the names of `--update` in their order.
+#[derive(clap::Args, Default)]
+pub struct VendorArgs {
+    /// Version of the release that --update names
+    #[arg(long, value_name = "VERSION", requires = "update")]
+    version: Option<String>,
+    /// The vendor's SHA-256 of the release, as published
+    #[arg(long, value_name = "HEX", requires_all = ["update", "version"], conflicts_with = "file")]
+    sha256: Vec<String>,
+    /// The release itself, with its signature FILE.sig beside it
+    #[arg(long, value_name = "FILE", requires_all = ["update", "version", "release_key"])]
+    file: Vec<PathBuf>,
+    /// The vendor's public key, which FILE.sig is checked against
+    #[arg(long, value_name = "FILE")]
+    release_key: Option<PathBuf>,
+    /// The public key that the plugin's signature is checked against [default: fetched from the vendor]
+    #[arg(long, value_name = "FILE", requires = "update")]
+    plugin_key: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask images lock                              add what the specs newly name
+  cargo xtask images lock --update libssl3t64          move one pin to the archive's newest
+  cargo xtask images lock --update mattermost --version 11.7.10 --sha256 HEX
+  cargo xtask images lock --check                      what CI asks";
+
+/// Makes the new lock, prints what changed, and writes it.
+pub fn run(args: &Args, out: &mut Output) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let specs = workspace.read_specs(&[])?;
+    if args.check {
+        return check(&workspace.read_lock()?, &specs, out);
+    }
+    let on_disk = if workspace.lock().is_file() { workspace.read_lock()? } else { empty() };
+    let store = Store::open(&args.store.root(&workspace))?;
+    let mut old = on_disk.clone();
+    let update = args.vendors(&mut old, &store, out)?;
+    let decisions = args.decisions()?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64);
+    let relock = Relock {
+        specs: &specs,
+        old: &old,
+        update,
+        decisions: &decisions,
+        trust: &|| Trust::debian(args.keyring.as_deref()),
+        mirrors: &|| args.mirrors.load()?.at(&on_disk),
+        store: &store,
+        now,
+        options: &Options::default(),
+        progress: out.progress(),
+    };
+    let Relocked { lock, moved } = relock.run()?;
+    for (package, relation) in moved {
+        out.say(format!("{package} had to move: the pinned version does not satisfy {relation}"));
+    }
+    let lines = diff::lines(&on_disk, &lock);
+    if lock.to_text() == on_disk.to_text() {
+        out.say("the lock answers every spec; nothing changed");
+        return Ok(());
+    }
+    lines.iter().for_each(|line| out.result(line));
+    write_beside(&workspace.lock(), lock.to_text().as_bytes())?;
+    out.say(format!("wrote {}", workspace.lock().display()));
+    Ok(())
+}
+
+fn check(lock: &Lock, specs: &BTreeMap<String, Spec>, out: &mut Output) -> Result<()> {
+    let found = lock.disagreements(specs);
+    if found.is_empty() {
+        out.result(format!("images/lock.json answers {} specs with {} files", specs.len(), lock.artefacts.len()));
+        return Ok(());
+    }
+    let error = Error::new(Class::Check, "images/lock.json and the specs disagree");
+    Err(found.into_iter().fold(error, |error, line| error.detail(line)).hint("cargo xtask images lock"))
+}
+
+impl Args {
+    fn decisions(&self) -> Result<Vec<Decision>> {
+        if self.reason.len() > 1 && self.reason.len() != self.treat.len() {
+            return Err(Error::new(Class::Usage, "some --treat have no --reason")
+                .detail(format!("expected one --reason for all, or {} of them", self.treat.len()))
+                .detail(format!("found    {}", self.reason.len())));
+        }
+        let reason = |at: usize| self.reason.get(at).or(self.reason.first()).map(String::as_str).unwrap_or_default();
+        self.treat.iter().enumerate().map(|(at, treat)| parse_decision(treat, reason(at))).collect()
+    }
+
+    /// Moves the vendors' entries that `--update` names, and gives back what is left for Debian.
+    fn vendors(&self, lock: &mut Lock, store: &Store, out: &mut Output) -> Result<Update> {
+        let Some(names) = &self.update else { return Ok(Update::Keep) };
+        let is_release = |name: &&String| lock.artefact(Kind::Release, name).is_some() || name.starts_with("mattermost");
+        let releases: Vec<String> = names.iter().filter(is_release).cloned().collect();
+        let is_plugin = |name: &&String| lock.artefact(Kind::Plugin, name).is_some();
+        let plugins: Vec<String> = names.iter().filter(is_plugin).cloned().collect();
+        self.releases(lock, store, &releases)?;
+        for plugin in &plugins {
+            self.plugin(lock, store, plugin, out)?;
+        }
+        let rest: BTreeSet<String> = names.iter().filter(|name| !releases.contains(name) && !plugins.contains(name)).cloned().collect();
+        Ok(match (names.is_empty(), rest.is_empty()) {
+            (true, _) => Update::All,
+            (false, true) => Update::Keep,
+            (false, false) => Update::Names(rest),
+        })
+    }
+
+    fn releases(&self, lock: &mut Lock, store: &Store, names: &[String]) -> Result<()> {
+        let VendorArgs { version, sha256, file, release_key, .. } = &self.vendor;
+        let given = sha256.len() + file.len();
+        if names.len() != given || (version.is_none() && !names.is_empty()) {
+            return Err(Error::new(Class::Usage, "a release moves to a version with a SHA-256, or with its file and signature")
+                .detail(format!("expected --version and, for each of the {} releases named, --sha256 HEX or --file FILE", names.len()))
+                .detail(format!("found    {given}"))
+                .hint("the vendor's version archive lists the SHA-256 of each release"));
+        }
+        let Some(version) = version else { return Ok(()) };
+        for (name, sha256) in names.iter().zip(sha256) {
+            let sha256 = sha256.parse().map_err(|error: String| Error::new(Class::Usage, format!("--sha256 for {name}: {error}")))?;
+            vendor::accept_release(lock, name, version, sha256, None)?;
+        }
+        let (Some(key), false) = (release_key, file.is_empty()) else { return Ok(()) };
+        let keyring = Keyring::parse(&fs_err::read(key)?, &key.display().to_string())?;
+        for (name, file) in names.iter().zip(file) {
+            let mut beside = file.clone().into_os_string();
+            beside.push(".sig");
+            let signature = fs_err::read(PathBuf::from(beside))?;
+            vendor::accept_release_file(lock, name, version, fs_err::File::open(file)?, &signature, &keyring)?;
+            store.add_file(file)?;
+        }
+        Ok(())
+    }
+
+    /// Fetches the bundle, unless the store has it, and lets its signature decide.
+    fn plugin(&self, lock: &mut Lock, store: &Store, name: &str, out: &mut Output) -> Result<()> {
+        let Some(Artefact { sha256, from: Origin::Url { url }, .. }) = lock.artefact(Kind::Plugin, name).cloned() else {
+            return Err(Error::new(Class::Usage, format!("the lock has no address for plugin \"{name}\"")));
+        };
+        let known = sha256.map(|sha256| store.path(&sha256)).filter(|path| path.is_file());
+        let bundle = match known {
+            Some(path) => fs_err::read(path)?,
+            None => {
+                out.say(format!("fetching {url}"));
+                get(&url).map_err(|error| {
+                    error.hint(format!("bring the file by hand: cargo xtask images add {}", url.rsplit('/').next().unwrap_or(&url)))
+                })?
+            }
+        };
+        let key = match &self.vendor.plugin_key {
+            Some(file) => fs_err::read(file)?,
+            None => get(vendor::PLUGIN_KEY_URL).map_err(|error| error.hint("name a copy of the vendor's key: --plugin-key FILE"))?,
+        };
+        vendor::accept_plugin(lock, name, Cursor::new(&bundle), &key)?;
+        store.insert(&bundle[..], None, None)?;
+        Ok(())
+    }
+}
+
+/// A file whose trust comes from its signature or fingerprint, so that no SHA-256 is known before.
+fn get(url: &str) -> Result<Vec<u8>> {
+    let failed = |said: String| Error::new(Class::Fetch, format!("{url} could not be fetched")).detail(format!("received  {said}"));
+    let response = http_client()?.get(url).send().and_then(|response| response.error_for_status());
+    let bytes = response.and_then(|response| response.bytes()).map_err(|error| failed(images::store::http::chain(error)))?;
+    Ok(bytes.to_vec())
+}
+
+/// Whole or not at all: written beside the target, then renamed.
+pub(super) fn write_beside(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error).context(|| format!("writing {}", path.display()))?;
+    Ok(())
+}
