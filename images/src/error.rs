@@ -118,7 +118,7 @@ impl From<std::io::Error> for Error {
         // An error of ours that travelled through a reader comes out as it went in.
         match error.downcast::<Error>() {
             Ok(ours) => ours,
-            Err(foreign) if foreign.kind() == std::io::ErrorKind::StorageFull => {
+            Err(foreign) if matches!(foreign.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => {
                 Error::new(Class::Build, foreign.to_string()).hint("the disk is full; nothing half-written was kept")
             }
             Err(foreign) => Error::new(Class::Build, foreign.to_string()),

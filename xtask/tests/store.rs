@@ -59,7 +59,7 @@ impl Checkout {
         let groups = [("demo".to_owned(), group("hello")), (TOOLCHAIN.to_owned(), group("libc6"))];
         let debian = Archive { suite: "trixie".to_owned(), architecture: "amd64".to_owned(), indexes: BTreeMap::new() };
         let lock = Lock { format: 1, debian, groups: groups.into(), artefacts, scripts: Vec::new() };
-        checkout.write("images/lock.json", &lock.to_text());
+        checkout.write("images/lock.json", lock.to_text());
         checkout
     }
 
