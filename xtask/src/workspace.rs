@@ -1,6 +1,7 @@
 //! Where this checkout lies and what it holds.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use images::lock::Lock;
@@ -60,6 +61,18 @@ impl Workspace {
     /// The lock, read.
     pub fn read_lock(&self) -> Result<Lock> {
         Lock::parse(&fs_err::read_to_string(self.lock())?, "images/lock.json")
+    }
+
+    /// Writes the lock beside the old one, then in its place.
+    pub fn write_lock(&self, lock: &Lock) -> Result<()> {
+        let path = self.lock();
+        let mut file = tempfile::NamedTempFile::new_in(self.root.join("images"))?;
+        std::io::Write::write_all(&mut file, lock.to_text().as_bytes())?;
+        // A temporary file is for its owner alone; the lock is for everybody who may read the checkout.
+        let mode = fs_err::metadata(&path).map_or(0o644, |old| old.permissions().mode());
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
+        file.persist(&path).map_err(|error| error.error)?;
+        Ok(())
     }
 
     /// The specs of `names`, or of every image where none is named. An unknown name is an error that lists the known ones.

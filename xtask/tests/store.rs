@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::{Answer, Server};
 use fs_err as fs;
-use images::lock::{Archive, Artefact, Group, Kind, Lock, Origin, TOOLCHAIN};
+use images::lock::{Archive, Artefact, Group, Kind, Lock, Origin, Signature, TOOLCHAIN};
 use images::{Digest, Store};
 use xtask::process::Process;
 
@@ -29,6 +29,20 @@ user = \"nobody\"
 ";
 
 const PROGRAM: &str = "[[program]]\npackage = \"hello\"\ndestination = \"/hello\"\n";
+
+/// A key that nobody has the secret part of any more, and its signature of "a bundle".
+const FINGERPRINT: &str = "24FFA48DD3259DD8B09AC32DDA5423C5AC70CAEA";
+const SIGNATURE: &str = "iHUEABYIAB0WIQQk/6SN0yWd2LCawy3aVCPFrHDK6gUCZZIAgAAKCRDaVCPFrHDK6o1tAP9/UXOOqNy2JcysiqjTYXkKKIdmGKMjx01vLNDR7YbjgQEAobScfzFTsDkA4uSatNGCqy5HPlUJsAFMQNwd//xBiAc=";
+const KEY: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----
+
+mDMEZZIAgBYJKwYBBAHaRw8BAQdAl3E9F4jklygnaHmTSJDA2ar26/dFJzyjaFTT
+MM6Dcy60GUEgdGVzdCA8dGVzdEBleGFtcGxlLm9yZz6IkAQTFggAOBYhBCT/pI3T
+JZ3YsJrDLdpUI8WscMrqBQJlkgCAAhsDBQsJCAcCBhUKCQgLAgQWAgMBAh4BAheA
+AAoJENpUI8WscMrqnc0BAK6REOKQIarU9rP5oezQP+dXq1QG4XAN7SH9LzCO+SPN
+AQDM3pl07MlLCIScW1FVRABUFE+ndVzVGedLGH9Mw4blCA==
+=dBSW
+-----END PGP PUBLIC KEY BLOCK-----
+";
 
 /// Long enough that it takes several reads.
 fn body(seed: u8) -> Vec<u8> {
@@ -289,4 +303,34 @@ fn add_refuses_what_the_lock_does_not_name_and_takes_the_rest() {
     insta::assert_snapshot!(said.join("\n"));
     let blobs = fs::read_dir(checkout.folder.path().join("target/store/blobs/sha256")).expect("readable").count();
     assert_eq!((blobs, checkout.left_over().len()), (1, 0));
+}
+
+#[test]
+fn add_takes_a_plugin_that_its_makers_key_verifies_and_pins_it() {
+    let server = Server::start(|_| Answer::status(500));
+    let checkout = Checkout::new(&server);
+    let lock =
+        || Lock::parse(&fs::read_to_string(checkout.folder.path().join("images/lock.json")).expect("there"), "lock.json").expect("valid");
+    let mut with_plugin = lock();
+    let url = Origin::Url { url: server.url("/jenkins-1.1.0.tar.gz") };
+    let mut plugin = artefact(Kind::Plugin, "jenkins", "1.1.0", url, b"");
+    (plugin.sha256, plugin.size) = (None, None);
+    plugin.signature = Some(Signature { fingerprint: FINGERPRINT.to_owned(), base64: SIGNATURE.to_owned() });
+    with_plugin.artefacts.push(plugin);
+    checkout.write("images/lock.json", with_plugin.to_text());
+    checkout.write("key.asc", KEY);
+    checkout.write("jenkins-1.1.0.tar.gz", "a bundle");
+    checkout.write("tampered/jenkins-1.1.0.tar.gz", "a bundlf");
+
+    let (code, _, err) = checkout.run(&["add", "jenkins-1.1.0.tar.gz"]);
+    assert!(code == 2 && err.contains("hint: --plugin-key KEY"), "{err}");
+    let (code, _, err) = checkout.run(&["add", "--plugin-key", "key.asc", "tampered/jenkins-1.1.0.tar.gz"]);
+    assert_eq!((code, lock()), (6, with_plugin), "{err}");
+    assert!(!checkout.holds(b"a bundlf"));
+
+    let (code, out, err) = checkout.run(&["add", "--plugin-key", "key.asc", "jenkins-1.1.0.tar.gz"]);
+    assert_eq!((code, out.as_str()), (0, "jenkins-1.1.0.tar.gz is jenkins 1.1.0; images/lock.json now names its SHA-256\n"), "{err}");
+    assert_eq!(lock().artefact(Kind::Plugin, "jenkins").and_then(|plugin| plugin.sha256), Some(Digest::of("a bundle")));
+    assert!(checkout.holds(b"a bundle"));
+    assert_eq!(checkout.run(&["add", "jenkins-1.1.0.tar.gz"]).0, 0, "from now on its hash is enough");
 }

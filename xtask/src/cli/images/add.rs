@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use images::digest::Hashing;
 use images::lock::{Artefact, Kind, Lock};
 use images::progress::human;
+use images::vendor::{PLUGIN_KEY_URL, accept_plugin};
 use images::{Class, Digest, Error, Result, Store};
 
 use super::options::StoreArgs;
@@ -17,6 +18,10 @@ pub struct Args {
     /// Files that the lock names: packages, releases, plugin bundles
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Public key of a plugin's maker (OpenPGP), for a bundle that the lock pins by signature: once it is verified, the
+    /// lock names its SHA-256
+    #[arg(long, value_name = "KEY")]
+    plugin_key: Option<PathBuf>,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -24,11 +29,12 @@ pub struct Args {
 /// Adds every file that the lock names; one that it does not name is an error, after the others were taken.
 pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let workspace = Workspace::find()?;
-    let lock = workspace.read_lock()?;
+    let mut lock = workspace.read_lock()?;
+    let key = args.plugin_key.as_ref().map(fs_err::read).transpose()?;
     let store = Store::open(&args.store.root(&workspace))?;
     let mut refused = Vec::new();
     for file in &args.files {
-        match add(&store, &lock, file) {
+        match add(&store, &mut lock, &workspace, file, key.as_deref()) {
             Ok(line) => out.result(line),
             Err(error) => refused.push(error),
         }
@@ -39,14 +45,15 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     last.map_or(Ok(()), Err)
 }
 
-/// Keeps `file` if the lock names it, and says which entries it satisfies.
-fn add(store: &Store, lock: &Lock, file: &Path) -> Result<String> {
-    let mut source = Hashing::new(fs_err::File::open(file)?);
-    std::io::copy(&mut source, &mut std::io::sink())?;
-    let (_, digest, size) = source.finish();
+/// Keeps `file` if the lock names it, or if it is a plugin that `key` verifies, and says which entries it satisfies.
+fn add(store: &Store, lock: &mut Lock, workspace: &Workspace, file: &Path, key: Option<&[u8]>) -> Result<String> {
+    let (digest, size) = hash(file)?;
     let satisfied: Vec<&Artefact> = lock.artefacts.iter().filter(|artefact| artefact.sha256 == Some(digest)).collect();
     if satisfied.is_empty() {
-        return Err(unknown(lock, file, &digest, size));
+        return match unpinned(lock, file, key.is_some()) {
+            Some(plugin) => add_plugin(store, lock, workspace, &plugin, file, key),
+            None => Err(unknown(lock, file, &digest, size)),
+        };
     }
     let known = store.has(&digest);
     if !known {
@@ -56,6 +63,41 @@ fn add(store: &Store, lock: &Lock, file: &Path) -> Result<String> {
     let entries: Vec<String> = satisfied.iter().map(|artefact| entry(lock, artefact)).collect();
     let already = if known { ", which the store has already" } else { "" };
     Ok(format!("{} is {}{already}", file.display(), entries.join("; ")))
+}
+
+/// The plugin that `file` may be and that the lock names no SHA-256 for: the one of that file name; with a key at hand,
+/// also the only one, as long as no entry has the file's name.
+fn unpinned(lock: &Lock, file: &Path, has_key: bool) -> Option<String> {
+    let named = |artefact: &&Artefact| file.file_name().is_some_and(|name| name == artefact.from.file_name());
+    let mut plugins = lock.artefacts.iter().filter(|artefact| artefact.kind == Kind::Plugin && artefact.sha256.is_none());
+    let found = match lock.artefacts.iter().find(named) {
+        Some(artefact) => Some(artefact).filter(|artefact| artefact.kind == Kind::Plugin && artefact.sha256.is_none()),
+        None => plugins.next().filter(|_| has_key && plugins.next().is_none()),
+    };
+    found.map(|artefact| artefact.name.clone())
+}
+
+/// Verifies the bundle of `plugin`, keeps it, and writes its SHA-256 into the lock.
+fn add_plugin(store: &Store, lock: &mut Lock, workspace: &Workspace, plugin: &str, file: &Path, key: Option<&[u8]>) -> Result<String> {
+    let Some(key) = key else {
+        return Err(Error::new(Class::Usage, format!("{} is pinned by its signature, and no key was given", file.display()))
+            .hint(format!("--plugin-key KEY; the vendor publishes it at {PLUGIN_KEY_URL}")));
+    };
+    let mut accepted = lock.clone();
+    accept_plugin(&mut accepted, plugin, fs_err::File::open(file)?, key)?;
+    let artefact = accepted.artefact(Kind::Plugin, plugin).ok_or_else(|| Error::new(Class::Build, format!("{plugin} left the lock")))?;
+    store.insert(fs_err::File::open(file)?, artefact.sha256, artefact.size)?;
+    let line = format!("{} is {} {}; images/lock.json now names its SHA-256", file.display(), artefact.name, artefact.version);
+    workspace.write_lock(&accepted)?;
+    *lock = accepted;
+    Ok(line)
+}
+
+fn hash(file: &Path) -> Result<(Digest, u64)> {
+    let mut source = Hashing::new(fs_err::File::open(file)?);
+    std::io::copy(&mut source, &mut std::io::sink())?;
+    let (_, digest, size) = source.finish();
+    Ok((digest, size))
 }
 
 /// An artefact and who needs it: `libc6 2.41-12 (coturn, postgres)`.
