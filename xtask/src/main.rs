@@ -16,7 +16,7 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Verb {
-    Images(images::Args),
+    Images(Box<images::Args>),
     Ci(ci::Args),
 }
 

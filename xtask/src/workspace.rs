@@ -1,7 +1,6 @@
 //! Where this checkout lies and what it holds.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use images::lock::Lock;
@@ -17,7 +16,7 @@ pub struct Workspace {
 impl Workspace {
     /// The checkout that cargo runs, else the one that the current folder is in.
     pub fn find() -> Result<Self> {
-        let by_cargo = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let by_cargo = std::env::var_os("CARGO_MANIFEST_DIR").filter(|folder| !folder.is_empty()).map(PathBuf::from);
         let here = std::env::current_dir()?;
         let starts = by_cargo.iter().chain([&here]);
         starts
@@ -61,18 +60,6 @@ impl Workspace {
     /// The lock, read.
     pub fn read_lock(&self) -> Result<Lock> {
         Lock::parse(&fs_err::read_to_string(self.lock())?, "images/lock.json")
-    }
-
-    /// Writes the lock beside the old one, then in its place.
-    pub fn write_lock(&self, lock: &Lock) -> Result<()> {
-        let path = self.lock();
-        let mut file = tempfile::NamedTempFile::new_in(self.root.join("images"))?;
-        std::io::Write::write_all(&mut file, lock.to_text().as_bytes())?;
-        // A temporary file is for its owner alone; the lock is for everybody who may read the checkout.
-        let mode = fs_err::metadata(&path).map_or(0o644, |old| old.permissions().mode());
-        file.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
-        file.persist(&path).map_err(|error| error.error)?;
-        Ok(())
     }
 
     /// The specs of `names`, or of every image where none is named. An unknown name is an error that lists the known ones.

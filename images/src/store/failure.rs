@@ -5,6 +5,9 @@ use crate::error::{Class, Error};
 use crate::lock::{Artefact, Kind, Origin};
 use crate::progress::human;
 
+/// Where the lock knows no size, so little is a web page rather than a release.
+const PAGE: u64 = 4 << 20;
+
 /// One file that did not come.
 #[derive(Debug)]
 pub struct Failure<'a> {
@@ -88,7 +91,7 @@ impl Failure<'_> {
 
     fn remark(&self) -> Option<String> {
         match self.cause {
-            Cause::Wrong { sha256: Some(_), size } if self.artefact.size != Some(size) => {
+            Cause::Wrong { sha256: Some(_), size } if self.artefact.size.map_or(size < PAGE, |wanted| wanted != size) => {
                 Some(format!("{} is not {}; a proxy may have answered; the file was not kept", human(size), self.kind()))
             }
             Cause::Wrong { .. } => Some("the file was not kept".to_owned()),

@@ -8,6 +8,7 @@ use images::progress::human;
 use images::vendor::{PLUGIN_KEY_URL, accept_plugin};
 use images::{Class, Digest, Error, Result, Store};
 
+use super::lock::write_beside;
 use super::options::StoreArgs;
 use crate::output::Output;
 use crate::workspace::Workspace;
@@ -88,7 +89,7 @@ fn add_plugin(store: &Store, lock: &mut Lock, workspace: &Workspace, plugin: &st
     let artefact = accepted.artefact(Kind::Plugin, plugin).ok_or_else(|| Error::new(Class::Build, format!("{plugin} left the lock")))?;
     store.insert(fs_err::File::open(file)?, artefact.sha256, artefact.size)?;
     let line = format!("{} is {} {}; images/lock.json now names its SHA-256", file.display(), artefact.name, artefact.version);
-    workspace.write_lock(&accepted)?;
+    write_beside(&workspace.lock(), accepted.to_text().as_bytes())?;
     *lock = accepted;
     Ok(line)
 }
