@@ -3,20 +3,27 @@
 //! Data flows through the modules in this order, once:
 //! spec → lock → (resolve) → store → deb → tree → rules → elf → layer → tar → oci → build; verify and diff read layouts.
 
+pub mod archive;
+pub mod build;
+pub mod conveyor;
 pub mod deb;
 pub mod debian_index;
 pub mod digest;
 pub mod elf;
 pub mod entry;
 pub mod error;
+pub mod layer;
+pub mod layout;
 pub mod ledger;
 pub mod lock;
 pub mod mirror;
+pub mod oci;
 pub mod openpgp;
 pub mod programs;
 pub mod progress;
 pub mod relock;
 pub mod resolve;
+pub mod rules;
 pub mod spec;
 pub mod store;
 pub mod tar;

@@ -26,17 +26,23 @@ use temp::Temp;
 pub struct Store {
     blobs: PathBuf,
     tmp: PathBuf,
+    memory: PathBuf,
 }
 
 impl Store {
     /// Opens the store at `root`, making it where there is none, and removes what processes that are gone left in `tmp/`
     /// (partial downloads stay: the next fetch goes on with them).
     pub fn open(root: &Path) -> Result<Store> {
-        let store = Store { blobs: root.join("blobs/sha256"), tmp: root.join("tmp") };
+        let store = Store { blobs: root.join("blobs/sha256"), tmp: root.join("tmp"), memory: root.join("made") };
         fs::create_dir_all(&store.blobs)?;
         fs::create_dir_all(&store.tmp)?;
         temp::clean(&store.tmp, |digest| store.has(digest))?;
         Ok(store)
+    }
+
+    /// The folder of what was made from which inputs; losing it costs time, nothing else.
+    pub fn memory(&self) -> PathBuf {
+        self.memory.clone()
     }
 
     /// Where the blob lies, or would lie.

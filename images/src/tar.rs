@@ -149,10 +149,8 @@ impl Header {
             return;
         }
         // The last slash that leaves at most 100 bytes behind it and 155 in front.
-        let split = path
-            .char_indices()
-            .filter(|(at, c)| *c == '/' && *at <= 155 && *at > 0 && path.len() - at - 1 <= 100 && *at + 1 < path.len())
-            .next_back();
+        let split =
+            path.char_indices().rfind(|(at, c)| *c == '/' && *at <= 155 && *at > 0 && path.len() - at - 1 <= 100 && *at + 1 < path.len());
         match split {
             Some((at, _)) => {
                 self.block[345..345 + at].copy_from_slice(&path.as_bytes()[..at]);

@@ -67,6 +67,22 @@ impl Tree {
         }
     }
 
+    /// Says where the content of the file at `path` lies in its layer, bytes.
+    pub fn set_offset(&mut self, path: &str, offset: u64) {
+        if let Some((_, owned)) = self.nodes.get_mut(path) {
+            owned.offset = Some(offset);
+        }
+    }
+
+    /// Says what the dynamic linker needs for the file at `path`.
+    pub fn set_dynamic(&mut self, path: &str, dynamic: Option<Dynamic>) {
+        if let Some((_, owned)) = self.nodes.get_mut(path)
+            && matches!(owned.entry.node, Node::File { .. })
+        {
+            owned.dynamic = dynamic;
+        }
+    }
+
     /// Everything above an entry has to be a directory; below a link it would land somewhere else, or nowhere.
     fn check_ancestors(&self, new: &Owned) -> Result<()> {
         let mut path = new.entry.path.as_str();

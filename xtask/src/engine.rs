@@ -1,5 +1,7 @@
 //! The Docker Engine: asking whether one answers, and starting one where none does.
 
+pub mod api;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

@@ -15,6 +15,7 @@ struct Cli {
 }
 
 #[derive(clap::Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, once")]
 enum Verb {
     Images(Box<images::Args>),
     Ci(ci::Args),

@@ -1,6 +1,7 @@
 //! `cargo xtask images`: build every image from the lock, and what is done with locks, blobs and layouts.
 
 pub mod add;
+pub mod build;
 pub mod fetch;
 pub mod lock;
 pub mod options;
@@ -17,7 +18,7 @@ pub struct Args {
     #[command(subcommand)]
     verb: Option<Verb>,
     #[command(flatten)]
-    build: BuildArgs,
+    build: build::BuildArgs,
 }
 
 #[derive(clap::Subcommand)]
@@ -28,20 +29,10 @@ enum Verb {
     SignPlugin(sign_plugin::Args),
 }
 
-/// What a build takes.
-#[derive(clap::Args)]
-pub struct BuildArgs {
-    /// Images to build; all of them where none is named
-    names: Vec<String>,
-}
-
 /// Runs the verb.
 pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     match &args.verb {
-        None => {
-            let _ = &args.build.names;
-            Ok(())
-        }
+        None => build::run(&args.build, out),
         Some(Verb::Lock(args)) => lock::run(args, out),
         Some(Verb::Fetch(args)) => fetch::run(args, out),
         Some(Verb::Add(args)) => add::run(args, out),
