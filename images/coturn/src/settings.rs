@@ -182,18 +182,7 @@ impl Settings {
     /// coturn starts without TLS where it cannot use the files, so they are looked at before.
     pub fn check_tls_files(&self) -> Result<()> {
         let Some(tls) = &self.tls else { return Ok(()) };
-        let has = |path: &Path, name: &str, ends: &str| {
-            let text = fs_err::read_to_string(path).map_err(|error| Error::settings(format!("{name} is not usable: {error}")))?;
-            match text.lines().any(|line| line.starts_with("-----BEGIN ") && line.ends_with(ends) && !line.contains("ENCRYPTED")) {
-                true => Ok(()),
-                false => Err(Error::settings(format!("{name} is not usable"))
-                    .detail(format!("expected PEM with \"{ends}\", not encrypted"))
-                    .detail(format!("found {} without it", path.display()))),
-            }
-        };
-        has(&tls.cert, "COTURN_TLS_CERT_FILE", "CERTIFICATE-----")?;
-        secret::check_mode(&tls.key)?;
-        has(&tls.key, "COTURN_TLS_KEY_FILE", "PRIVATE KEY-----")
+        secret::check_tls_pair(("COTURN_TLS_CERT_FILE", &tls.cert), ("COTURN_TLS_KEY_FILE", &tls.key))
     }
 
     /// `turnserver.conf` in the words of coturn 4.6.1. It skips an option that it does not know, says "Bad configuration format"

@@ -99,9 +99,25 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// Checks that a file can be read by this account and by nobody that it was not given to.
-pub fn check_mode(path: &Path) -> Result<()> {
-    open(path).map(drop)
+/// Checks that the files which the settings `cert` and `key` name hold a certificate and an unencrypted private key in PEM, and that
+/// nobody else can read the key. Services find out late or, as coturn, do without TLS.
+///
+/// # Errors
+/// [`crate::Class::Settings`] with the setting's name.
+pub fn check_tls_pair((cert, cert_file): (&str, &Path), (key, key_file): (&str, &Path)) -> Result<()> {
+    let named = |setting: &str, error: Error| Error::settings(format!("{setting} is not usable")).detail(error.to_string());
+    let holds = |setting: &str, path: &Path, ends: &str| {
+        let text = fs_err::read_to_string(path).map_err(|error| named(setting, error.into()))?;
+        match text.lines().any(|line| line.starts_with("-----BEGIN ") && line.ends_with(ends) && !line.contains("ENCRYPTED")) {
+            true => Ok(()),
+            false => Err(Error::settings(format!("{setting} is not usable"))
+                .detail(format!("expected PEM with \"{ends}\", not encrypted"))
+                .detail(format!("found {} without it", path.display()))),
+        }
+    };
+    holds(cert, cert_file, "CERTIFICATE-----")?;
+    open(key_file).map_err(|error| named(key, error))?;
+    holds(key, key_file, "PRIVATE KEY-----")
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -1,4 +1,4 @@
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
@@ -132,6 +132,11 @@ fn tls_files_that_coturn_would_do_without_are_refused() {
     }
 }
 
+/// A line that libtest does not swallow.
+fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}
+
 /// The program that `COTURN_TURNSERVER` names, else the one in `PATH`.
 fn turnserver() -> Option<PathBuf> {
     let named = std::env::var_os("COTURN_TURNSERVER").map(PathBuf::from);
@@ -152,7 +157,7 @@ impl Drop for Running {
 #[test]
 fn the_real_turnserver_understands_every_line_and_answers_a_binding() {
     let Some(program) = turnserver() else {
-        eprintln!("skipped: no turnserver in PATH, and COTURN_TURNSERVER is not set");
+        skipped("no turnserver in PATH, and COTURN_TURNSERVER is not set");
         return;
     };
     let folder = tempfile::tempdir().expect("a folder");
