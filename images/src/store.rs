@@ -55,6 +55,13 @@ impl Store {
         self.path(digest).is_file()
     }
 
+    /// Whether the artefact's blob is there, as long as the lock says: one that a disk or a copy cut short counts as missing
+    /// and is fetched again.
+    pub fn holds(&self, artefact: &Artefact) -> bool {
+        let length = artefact.sha256.and_then(|digest| fs::metadata(self.path(&digest)).ok()).map(|blob| blob.len());
+        length.is_some() && artefact.size.is_none_or(|size| length == Some(size))
+    }
+
     /// The artefact's blob, or an error that says which file is missing, where it comes from and how to bring it.
     pub fn require(&self, artefact: &Artefact) -> Result<PathBuf> {
         let missing = || {
@@ -68,14 +75,14 @@ impl Store {
             error.hint(format!("`cargo xtask images fetch` brings it; `cargo xtask images add {file}` takes it from a disk"))
         };
         let digest = artefact.sha256.ok_or_else(missing)?;
-        if self.has(&digest) { Ok(self.path(&digest)) } else { Err(missing()) }
+        if self.holds(artefact) { Ok(self.path(&digest)) } else { Err(missing()) }
     }
 
     /// Those of `artefacts` that are not in the store, each blob once. An artefact without a SHA-256 is always missing.
     pub fn missing<'a>(&self, artefacts: impl IntoIterator<Item = &'a Artefact>) -> Vec<&'a Artefact> {
         let mut seen = std::collections::BTreeSet::new();
         let is_new = |artefact: &&Artefact| match artefact.sha256 {
-            Some(digest) => !self.has(&digest) && seen.insert(digest),
+            Some(digest) => !self.holds(artefact) && seen.insert(digest),
             None => true,
         };
         artefacts.into_iter().filter(is_new).collect()

@@ -334,3 +334,12 @@ fn add_takes_a_plugin_that_its_makers_key_verifies_and_pins_it() {
     assert!(checkout.holds(b"a bundle"));
     assert_eq!(checkout.run(&["add", "jenkins-1.1.0.tar.gz"]).0, 0, "from now on its hash is enough");
 }
+
+#[test]
+fn a_machine_without_ca_certificates_still_fetches_from_a_plain_mirror() {
+    let server = good_server();
+    let checkout = Checkout::new(&server);
+    let xtask = checkout.xtask(&["fetch"]).env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", checkout.folder.path());
+    let (code, _, err) = checkout.outcome(&xtask);
+    assert_eq!(code, 0, "{err}");
+}

@@ -107,6 +107,13 @@ impl Failure<'_> {
         }
     }
 
+    fn refused(&self) -> Option<&str> {
+        match &self.cause {
+            Cause::NoConnection(said) => Some(said),
+            _ => None,
+        }
+    }
+
     fn left_the_pool(&self) -> bool {
         matches!((&self.cause, &self.artefact.from), (Cause::Status { code: 404, .. }, Origin::Debian { .. }))
     }
@@ -123,6 +130,14 @@ fn ways_out(failures: &[Failure]) -> Vec<String> {
     }
     let unpinned = failures.iter().filter(|failure| matches!(failure.cause, Cause::Unpinned));
     ways.extend(unpinned.map(|failure| format!("`cargo xtask images lock --update {}` fetches and verifies it", failure.artefact.name)));
+    let refused: Vec<&str> = failures.iter().filter_map(Failure::refused).collect();
+    let (untrusted, unreachable): (Vec<&str>, Vec<&str>) = refused.into_iter().partition(|said| said.contains("certificate"));
+    if !untrusted.is_empty() {
+        ways.push("SSL_CERT_FILE=FILE names the CA certificates to trust, where a company's proxy has its own".to_owned());
+    }
+    if !unreachable.is_empty() {
+        ways.push("http_proxy and https_proxy name a proxy, where there is no other way out".to_owned());
+    }
     let others: Vec<&Failure> = failures.iter().filter(|failure| !failure.left_the_pool()).collect();
     if let Some(first) = others.first() {
         ways.push(match failures {

@@ -153,7 +153,7 @@ impl<'a> Session<'a> {
         let file = artefact.from.file_name();
         let mut partial = Partial::open(self.store, digest).context(|| format!("fetching {file}"))?;
         // While this one waited for the partial file, the process that had it may have finished the blob.
-        if self.store.has(&digest) {
+        if self.store.holds(artefact) {
             partial.temp.keep(false);
             return Ok(None);
         }

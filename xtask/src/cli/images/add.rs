@@ -56,7 +56,7 @@ fn add(store: &Store, lock: &mut Lock, workspace: &Workspace, file: &Path, key: 
             None => Err(unknown(lock, file, &digest, size)),
         };
     }
-    let known = store.has(&digest);
+    let known = satisfied.iter().all(|artefact| store.holds(artefact));
     if !known {
         // Read again, and checked again: the file may change between the two.
         store.insert(fs_err::File::open(file)?, Some(digest), Some(size))?;

@@ -48,7 +48,8 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
             let mut seen = std::collections::BTreeSet::new();
             let unique = wants.iter().filter(|artefact| seen.insert(artefact.sha256));
             let (count, bytes) = unique.fold((0, 0), |(count, bytes), artefact| (count + 1, bytes + artefact.size.unwrap_or(0)));
-            out.result(format!("{count} files, {}, in {}", human(bytes), args.store.root(&workspace).display()));
+            let files = if count == 1 { "file" } else { "files" };
+            out.result(format!("{count} {files}, {}, in {}", human(bytes), args.store.root(&workspace).display()));
             Ok(())
         }
         (Err(error), Ok(())) | (Ok(()), Err(error)) => Err(error),
