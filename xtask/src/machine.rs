@@ -223,3 +223,43 @@ pub fn require(machine: &Machine, parts: &[&str]) -> Result<()> {
     let missing: Vec<&Part> = parts.iter().map(|name| Part::named(name)).filter(|part| !machine.has(part)).collect();
     if missing.is_empty() { Ok(()) } else { Err(missing_parts(machine, &missing)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(folder: &Path, path: &Path) -> Machine {
+        Machine { tools: folder.join("target/tools"), root: folder.to_owned(), path: path.as_os_str().to_owned() }
+    }
+
+    #[test]
+    fn every_missing_part_is_named_with_its_purpose_and_its_command() {
+        let folder = tempfile::tempdir().unwrap();
+        let bare = machine(folder.path(), &folder.path().join("empty"));
+        assert_eq!(bare.missing().len(), PARTS.len());
+        let error = require(&bare, &["skopeo", "cargo-deny", "scalibr"]).unwrap_err();
+        assert_eq!(error.class(), Class::MissingTool);
+        insta::assert_snapshot!(error, @r#"
+        not on this machine: skopeo, cargo-deny, scalibr
+          skopeo (inspects and copies our layouts): apt-get install skopeo
+          cargo-deny (checks licences, bans and sources of dependencies): cargo install --locked --no-default-features --root target/tools/cargo-deny-0.20.2 cargo-deny@0.20.2
+          scalibr (a package scanner: lists Debian's packages in our images): GOBIN="$PWD/target/tools/scalibr-0.3.6/bin" go install github.com/google/osv-scalibr/binary/scalibr@v0.3.6
+        hint: as root on Debian and its kin, cargo xtask ci --install brings them
+        "#);
+    }
+
+    #[test]
+    fn another_version_of_a_pinned_program_does_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let elsewhere = folder.path().join("bin");
+        fs_err::create_dir_all(&elsewhere).unwrap();
+        fs_err::write(elsewhere.join("cargo-deny"), "").unwrap();
+        let machine = machine(folder.path(), &elsewhere);
+        let part = Part::named("cargo-deny");
+        assert!(!machine.has(part));
+        let own = part.folder(&machine).unwrap().join("bin");
+        fs_err::create_dir_all(&own).unwrap();
+        fs_err::write(own.join("cargo-deny"), "").unwrap();
+        assert!(machine.has(part));
+    }
+}

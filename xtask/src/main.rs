@@ -24,8 +24,7 @@ enum Verb {
 const EXAMPLES: &str = "\
 Examples:
   cargo xtask images coturn postgres alert-gateway   build three images into target/images
-  cargo xtask images --load                          build every image and load it into Docker
-  cargo xtask images verify coturn                   build again, elsewhere, and compare every byte
+  cargo xtask images fetch --store /media/disk       bring what builds need, for a machine without a network
   cargo xtask ci --install                           every check of this repository";
 
 fn main() -> ExitCode {
@@ -45,5 +44,31 @@ fn main() -> ExitCode {
             out.error(&error);
             ExitCode::from(error.class().exit_code())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_that_the_documents_show_is_one_that_the_menu_takes() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut shown = vec![EXAMPLES.to_owned()];
+        for document in ["README.md", "CONTRIBUTING.md"] {
+            shown.push(fs_err::read_to_string(root.join(document)).unwrap());
+        }
+        let commands = shown.iter().flat_map(|text| text.lines()).filter(|line| line.trim_start().starts_with("cargo xtask "));
+        let mut count = 0;
+        for line in commands {
+            // An explanation stands behind a hash sign, or behind several spaces.
+            let command = line.trim().split(" #").next().unwrap().split("   ").next().unwrap();
+            let words = std::iter::once("cargo xtask").chain(command.split_whitespace().skip(2));
+            if let Err(error) = Cli::try_parse_from(words) {
+                panic!("{command}\n{error}");
+            }
+            count += 1;
+        }
+        assert!(count >= 6, "only {count} commands were found");
     }
 }

@@ -1,6 +1,7 @@
 //! Brings missing parts to a Debian machine.
 
 use std::path::Path;
+use std::time::Instant;
 
 use images::{Class, Context, Error, Result};
 
@@ -20,15 +21,7 @@ pub fn install(machine: &Machine, log: &Path, out: &mut Output) -> Result<()> {
         out.say("every part is here");
         return Ok(());
     }
-    if machine.find("apt-get").is_none() {
-        return Err(missing_parts(machine, &missing)
-            .hint("--install needs apt-get, Debian's package manager; bring the parts by your system's own means"));
-    }
-    if !machine.is_root() {
-        return Err(
-            missing_parts(machine, &missing).hint("--install changes the system, so it needs root; or run the commands above as root")
-        );
-    }
+    may_install(machine.find("apt-get").is_some(), machine.is_root()).map_err(|why| missing_parts(machine, &missing).hint(why))?;
     let mut first_error = debian_packages(machine, &missing, log, out).err();
     for part in missing {
         let done = match &part.from {
@@ -47,6 +40,24 @@ pub fn install(machine: &Machine, log: &Path, out: &mut Output) -> Result<()> {
     first_error.map_or(Ok(()), Err)
 }
 
+/// Whether this process can bring anything; if not, what a person does instead.
+fn may_install(has_apt: bool, is_root: bool) -> std::result::Result<(), &'static str> {
+    match (has_apt, is_root) {
+        (false, _) => Err("--install needs apt-get, as on Debian and its kin; elsewhere bring the parts by your system's own means"),
+        (true, false) => Err("--install changes the system, so it needs root; or run the commands above as root, then without --install"),
+        (true, true) => Ok(()),
+    }
+}
+
+/// Says what is done, does it, and says how long it took.
+pub(super) fn step(what: &str, out: &mut Output, does: impl FnOnce() -> Result<()>) -> Result<()> {
+    let start = Instant::now();
+    out.say(what);
+    does()?;
+    out.say(format!("  {:.1} s", start.elapsed().as_secs_f32()));
+    Ok(())
+}
+
 fn compose(machine: &Machine, part: &Part, log: &Path, out: &mut Output) -> Result<()> {
     let folder = part.folder(machine).unwrap_or_default();
     trixie::unpack(machine, &["docker-compose"], &folder, log, out)?;
@@ -57,8 +68,7 @@ fn debian_packages(machine: &Machine, missing: &[&Part], log: &Path, out: &mut O
     if !missing.iter().any(|part| matches!(part.from, Source::Debian(_))) {
         return Ok(());
     }
-    out.say("apt-get update");
-    apt(machine, &["update"]).log_to(log).context(|| "refreshing Debian's package lists")?;
+    step("apt-get update", out, || apt(machine, &["update"]).log_to(log).context(|| "refreshing Debian's package lists"))?;
     let mut packages = Vec::new();
     for part in missing {
         if let Source::Debian(names) = part.from {
@@ -73,8 +83,10 @@ fn debian_packages(machine: &Machine, missing: &[&Part], log: &Path, out: &mut O
         }
     }
     keep_coturn_from_starting(machine, &packages, log)?;
-    out.say(format!("apt-get install {}", packages.join(" ")));
-    apt(machine, &["install", "--yes", "--no-install-recommends"]).args(packages).log_to(log).context(|| "installing Debian's packages")
+    step(&format!("apt-get install {}", packages.join(" ")), out, || {
+        let install = apt(machine, &["install", "--yes", "--no-install-recommends"]).args(&packages);
+        install.log_to(log).context(|| "installing Debian's packages")
+    })
 }
 
 /// Only Coturn's client programs are wanted; its package would open a relay on this machine.
@@ -117,10 +129,27 @@ fn build(machine: &Machine, part: &Part, log: &Path, out: &mut Output) -> Result
         }
         Source::Debian(_) | Source::ComposePlugin | Source::Go => return Ok(()),
     };
-    out.say(part.command(machine));
-    process.log_to(log).context(|| format!("building {}", part.name))?;
+    step(&part.command(machine), out, || process.log_to(log).context(|| format!("building {}", part.name)))?;
     if folder.exists() {
         fs_err::remove_dir_all(&folder)?;
     }
     Ok(fs_err::rename(beside.keep(), folder)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_on_a_debian_machine_installs() {
+        assert!(may_install(true, true).is_ok());
+        assert!(may_install(false, true).unwrap_err().contains("apt-get"));
+        assert!(may_install(true, false).unwrap_err().contains("needs root"));
+    }
+
+    #[test]
+    fn a_failed_step_is_an_error() {
+        let failed = step("fail", &mut Output::new(), || Err(Error::new(Class::Fetch, "no")));
+        assert_eq!(failed.unwrap_err().class(), Class::Fetch);
+    }
 }

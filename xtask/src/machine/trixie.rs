@@ -9,7 +9,7 @@ use images::mirror::{Mirrors, Wishes};
 use images::{Class, Context, Error, Result};
 
 use super::Machine;
-use super::install::apt;
+use super::install::{apt, step};
 use crate::output::Output;
 
 /// Debian's keys, as every Debian machine has them.
@@ -50,10 +50,11 @@ pub(super) fn unpack(machine: &Machine, packages: &[&str], folder: &Path, log: &
     let apt_folder = machine.tools().join("apt");
     let settings = write_settings(&apt_folder)?;
     let with = |args: &[&str]| apt(machine, args).env("APT_CONFIG", &settings);
-    out.say(format!("apt-get download {} (of trixie; unpacked below target/tools)", packages.join(" ")));
-    with(&["update"]).log_to(log).context(|| "refreshing trixie's package lists")?;
     let fetched = tempfile::tempdir_in(&apt_folder)?;
-    with(&["download"]).args(packages).in_folder(fetched.path()).log_to(log).context(|| "fetching packages of trixie")?;
+    step(&format!("apt-get download {} (of trixie; unpacked below target/tools)", packages.join(" ")), out, || {
+        with(&["update"]).log_to(log).context(|| "refreshing trixie's package lists")?;
+        with(&["download"]).args(packages).in_folder(fetched.path()).log_to(log).context(|| "fetching packages of trixie")
+    })?;
     let unpacked = tempfile::tempdir_in(machine.tools())?;
     for entry in fs_err::read_dir(fetched.path())? {
         machine.process("dpkg-deb").arg("--extract").arg(entry?.path()).arg(unpacked.path()).log_to(log)?;
