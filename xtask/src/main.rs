@@ -15,7 +15,6 @@ struct Cli {
 }
 
 #[derive(clap::Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, once")]
 enum Verb {
     Images(Box<images::Args>),
     Ci(ci::Args),
