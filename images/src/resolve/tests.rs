@@ -116,3 +116,23 @@ fn what_cannot_be_had_is_named_with_the_way_there() {
     hint: take it from debian.packages or from debian.without of image.toml
     ");
 }
+
+proptest::proptest! {
+    /// Whatever a mirror sends, the answer is a value or an error.
+    #[test]
+    fn no_text_makes_a_parser_panic(text in "(Package: |Version: |Depends: |Provides: |SHA256:|[ -~\\n]|[é])*") {
+        let _ = packages::parse(&text).map(|all| all.values().map(|one| (one.clauses().is_ok(), one.file().is_ok())).count());
+        let _ = release::Release::parse(&text).map(|release| release.check("trixie", Some(&text), 0).is_ok());
+        let _ = (depends::parse(&text).is_ok(), depends::parse_provides(&text).is_ok(), crate::mirror::parse_date(&text).is_ok());
+        let _ = (crate::mirror::parse_sources(&text), crate::mirror::parse_list(&text));
+    }
+
+    /// An order that contradicts itself would make the newest version depend on the index's order.
+    #[test]
+    fn versions_are_in_one_order(a in "[0-9a-z.+~:-]{0,8}", b in "[0-9a-z.+~:-]{0,8}", c in "[0-9a-z.+~:-]{0,8}") {
+        proptest::prop_assert_eq!(version::compare(&a, &b), version::compare(&b, &a).reverse());
+        if version::compare(&a, &b).is_le() && version::compare(&b, &c).is_le() {
+            proptest::prop_assert!(version::compare(&a, &c).is_le());
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! `cargo xtask images lock`: pin what the specs name, move pins, decide about maintainer scripts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Cursor, Write};
+use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -11,6 +11,7 @@ use images::lock::{Artefact, Kind, Lock, Origin, diff};
 use images::openpgp::Keyring;
 use images::relock::{Relock, Relocked, Update, empty};
 use images::spec::Spec;
+use images::store::http::chain;
 use images::store::{Options, http_client};
 use images::{Class, Context, Error, Result, Store, vendor};
 
@@ -204,12 +205,17 @@ impl Args {
     }
 }
 
+/// The largest plugin has 100 MiB.
+const PLUGIN_LIMIT: u64 = 1 << 30;
+
 /// A file whose trust comes from its signature or fingerprint, so that no SHA-256 is known before.
 fn get(url: &str) -> Result<Vec<u8>> {
     let failed = |said: String| Error::new(Class::Fetch, format!("{url} could not be fetched")).detail(format!("received  {said}"));
     let response = http_client()?.get(url).send().and_then(|response| response.error_for_status());
-    let bytes = response.and_then(|response| response.bytes()).map_err(|error| failed(images::store::http::chain(error)))?;
-    Ok(bytes.to_vec())
+    let response = response.map_err(|error| failed(chain(error)))?;
+    let mut bytes = Vec::new();
+    response.take(PLUGIN_LIMIT).read_to_end(&mut bytes).map_err(|error| failed(error.to_string()))?;
+    Ok(bytes)
 }
 
 /// Whole or not at all: written beside the target, then renamed.
@@ -220,4 +226,90 @@ pub(super) fn write_beside(path: &Path, bytes: &[u8]) -> Result<()> {
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error).context(|| format!("writing {}", path.display()))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(line: &str) -> Args {
+        Cli::try_parse_from(std::iter::once("lock").chain(line.split(' '))).expect("a valid command line").args
+    }
+
+    fn lock() -> Lock {
+        let mut lock = empty();
+        vendor::accept_release(&mut lock, "mattermost", "1.0", images::Digest::of("old"), None).expect("good");
+        lock
+    }
+
+    fn vendors(line: &str) -> Result<(Lock, Update)> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open(folder.path()).expect("opens");
+        let mut lock = lock();
+        let update = args(line).vendors(&mut lock, &store, &mut Output::new())?;
+        Ok((lock, update))
+    }
+
+    #[test]
+    fn an_update_goes_to_the_vendor_or_to_debian_by_its_name() {
+        let names = |names: &[&str]| Update::Names(names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(vendors("--update").expect("good").1, Update::All);
+        assert_eq!(vendors("--update libc6 tzdata").expect("good").1, names(&["libc6", "tzdata"]));
+        let (one, two) = (images::Digest::of("one"), images::Digest::of("two"));
+        let line = format!("--update mattermost mattermost-team libc6 --version 1.1 --sha256 {one} --sha256 {two}");
+        let (lock, update) = vendors(&line).expect("good");
+        assert_eq!(update, names(&["libc6"]));
+        assert_eq!(lock.artefact(Kind::Release, "mattermost").and_then(|artefact| artefact.sha256), Some(one));
+        let team = lock.artefact(Kind::Release, "mattermost-team").expect("added");
+        assert_eq!((team.sha256, team.from.file_name()), (Some(two), "mattermost-team-1.1-linux-amd64.tar.gz"));
+    }
+
+    #[test]
+    fn a_release_does_not_move_without_a_whole_sha256() {
+        for line in ["--update mattermost", "--update mattermost --version 1.1", "--update mattermost --version 1.1 --sha256 TBD"] {
+            assert_eq!(vendors(line).expect_err(line).class(), Class::Usage);
+        }
+        let upper = images::Digest::of("x").to_string().to_uppercase();
+        let error = vendors(&format!("--update mattermost --version 1.1 --sha256 {upper}")).expect_err("upper case");
+        assert!(error.to_string().contains("expected 64 lower-case hex digits"), "{error}");
+    }
+
+    #[test]
+    fn reasons_belong_to_treatments() {
+        let reasons = |line: &str| args(line).decisions().map(|all| all.into_iter().map(|one| one.reason).collect::<Vec<_>>());
+        assert_eq!(reasons("--treat a.postinst=none --treat a.prerm=none --reason why").expect("one for all"), ["why", "why"]);
+        assert_eq!(reasons("--treat a.postinst=none --reason a --treat a.prerm=none --reason b").expect("one for each"), ["a", "b"]);
+        assert!(reasons("--treat a.postinst=none --reason a --reason b").is_err());
+        assert!(Cli::try_parse_from(["lock", "--treat", "a.postinst=none"]).is_err(), "a treatment needs a reason");
+        assert!(Cli::try_parse_from(["lock", "--check", "--update"]).is_err(), "a check changes nothing");
+    }
+
+    #[test]
+    fn a_check_names_every_disagreement_and_the_command_that_mends_it() {
+        let spec = "format = 1\ntitle = \"t\"\nversion = \"debian:app\"\n[debian]\npackages = [\"app\"]\n[config]\nuser = \"nobody\"\n";
+        let specs = BTreeMap::from([("demo".to_owned(), Spec::parse(spec, "image.toml").expect("valid"))]);
+        let error = check(&lock(), &specs, &mut Output::new()).expect_err("they disagree");
+        assert_eq!(error.class(), Class::Check);
+        insta::assert_snapshot!(error, @r"
+        images/lock.json and the specs disagree
+          demo: not in the lock
+          toolchain: the lock does not pin libc6, libc6-dev, libgcc-14-dev, libgcc-s1, zlib1g
+          mattermost: pinned, but no image needs it
+        hint: cargo xtask images lock
+        ");
+    }
+
+    #[test]
+    fn the_lock_of_this_checkout_answers_its_specs() {
+        let workspace = Workspace::find().expect("in the checkout");
+        check(&workspace.read_lock().expect("readable"), &workspace.read_specs(&[]).expect("valid"), &mut Output::new()).expect("agrees");
+    }
 }

@@ -43,3 +43,38 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     out.result(target.display().to_string());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use images::openpgp::Keyring;
+    use pgp::composed::{KeyType, SecretKeyParamsBuilder};
+    use pgp::ser::Serialize as _;
+
+    use super::*;
+
+    #[test]
+    fn a_bundle_is_signed_once() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = |name: &str| folder.path().join(name);
+        let mut params = SecretKeyParamsBuilder::default();
+        params.key_type(KeyType::Rsa(2048)).can_certify(true).can_sign(true).primary_user_id("Test".into());
+        params.passphrase(Some("correct horse".to_owned()));
+        let key = params.build().expect("good").generate(rand::thread_rng()).expect("a key is made");
+        fs_err::write(path("key"), key.to_bytes().expect("serializes")).expect("written");
+        fs_err::write(path("passphrase"), "correct horse\n").expect("written");
+        fs_err::write(path("bundle.tar.gz"), "bundle").expect("written");
+        let args = |force| Args { file: path("bundle.tar.gz"), key: path("key"), passphrase_file: Some(path("passphrase")), force };
+
+        run(&args(false), &mut Output::new()).expect("signs");
+        let signature = fs_err::read(path("bundle.tar.gz.sig")).expect("written");
+        let ring = Keyring::parse(&key.to_public_key().to_bytes().expect("serializes"), "ring").expect("a keyring");
+        let allowed = ring.fingerprints();
+        let bundle = fs_err::File::open(path("bundle.tar.gz")).expect("there");
+        ring.verify_detached(bundle, &signature, &[&allowed[0]], "bundle").expect("good");
+
+        let error = run(&args(false), &mut Output::new()).expect_err("it is there already");
+        assert!(error.to_string().ends_with("bundle.tar.gz.sig is there already\nhint: --force replaces it"), "{error}");
+        assert_eq!(fs_err::read(path("bundle.tar.gz.sig")).expect("there"), signature);
+        run(&args(true), &mut Output::new()).expect("replaces it");
+    }
+}
