@@ -121,7 +121,7 @@ proptest::proptest! {
     /// Whatever a mirror sends, the answer is a value or an error.
     #[test]
     fn no_text_makes_a_parser_panic(text in "(Package: |Version: |Depends: |Provides: |SHA256:|[ -~\\n]|[é])*") {
-        let _ = packages::parse(&text).map(|all| all.values().map(|one| (one.clauses().is_ok(), one.file().is_ok())).count());
+        let _ = packages::parse(&text).map(|all| all.values().for_each(|one| drop((one.clauses(), one.file()))));
         let _ = release::Release::parse(&text).map(|release| release.check("trixie", Some(&text), 0).is_ok());
         let _ = (depends::parse(&text).is_ok(), depends::parse_provides(&text).is_ok(), crate::mirror::parse_date(&text).is_ok());
         let _ = (crate::mirror::parse_sources(&text), crate::mirror::parse_list(&text));
