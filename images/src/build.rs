@@ -562,3 +562,6 @@ impl Memory {
         layout::write_beside(&self.path(key), &oci::canonical(value))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -115,9 +115,9 @@ pub fn link_destination(path: &str, target: &str) -> Option<String> {
 }
 
 /// The most bytes that an archive of `packed` bytes may unpack to. Real packages reach about 1:30; what goes beyond
-/// 1:200 is made to fill memory or disk.
+/// 1:200 is made to fill memory or disk; below 8 MiB nobody is harmed.
 pub fn unpacked_limit(packed: u64) -> u64 {
-    packed.saturating_mul(200).saturating_add(1 << 20)
+    packed.saturating_mul(200).saturating_add(8 << 20)
 }
 
 /// Fails once more than `limit` bytes were read.

@@ -12,6 +12,9 @@ use crate::error::{Class, Error, Result};
 pub const FORMAT: u32 = 1;
 
 /// One image: everything that is in it, and how it starts.
+///
+/// A key at its default is not serialised: the text enters the label of an image's inputs, so a key that comes later must
+/// not move the digests of images that do not use it.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Spec {
@@ -22,35 +25,35 @@ pub struct Spec {
     /// What names the image's version: `debian:NAME` (that package's upstream version), `release:NAME` or `program:NAME`.
     pub version: String,
     /// Debian packages and their closure.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub debian: Debian,
     /// Packages that go into layers of their own, in this order; all others form the layer `runtime` after them.
     /// Images that list the same packages in a layer share its blob.
-    #[serde(default, rename = "layer")]
+    #[serde(default, skip_serializing_if = "is_default", rename = "layer")]
     pub layers: Vec<LayerHint>,
     /// Vendors' release tarballs.
-    #[serde(default, rename = "release")]
+    #[serde(default, skip_serializing_if = "is_default", rename = "release")]
     pub releases: Vec<Release>,
     /// Plugin bundles, each a layer of its own, laid down unopened beside their signatures.
-    #[serde(default, rename = "plugin")]
+    #[serde(default, skip_serializing_if = "is_default", rename = "plugin")]
     pub plugins: Vec<Plugin>,
     /// Files from the image's own folder.
-    #[serde(default, rename = "file")]
+    #[serde(default, skip_serializing_if = "is_default", rename = "file")]
     pub files: Vec<LocalFile>,
     /// Programs of this workspace.
-    #[serde(default, rename = "program")]
+    #[serde(default, skip_serializing_if = "is_default", rename = "program")]
     pub programs: Vec<Program>,
     /// Accounts of `/etc/passwd` and `/etc/group`, besides `root` (0) and `nobody` (65534), which are always there.
-    #[serde(default, rename = "account")]
+    #[serde(default, skip_serializing_if = "is_default", rename = "account")]
     pub accounts: Vec<Account>,
     /// Directories to make, and modes and owners to set on what sources bring.
-    #[serde(default, rename = "path")]
+    #[serde(default, skip_serializing_if = "is_default", rename = "path")]
     pub paths: Vec<PathRule>,
     /// Symbolic links.
-    #[serde(default, rename = "link")]
+    #[serde(default, skip_serializing_if = "is_default", rename = "link")]
     pub links: Vec<Link>,
     /// What of the packages and releases is left out.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub exclude: Exclude,
     /// How a container of this image starts.
     pub config: Config,
@@ -63,7 +66,7 @@ pub struct Debian {
     /// Names of the packages that the image wants.
     pub packages: Vec<String>,
     /// Packages that the closure would bring and the image does not take: name → reason.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub without: BTreeMap<String, String>,
 }
 
@@ -90,10 +93,10 @@ pub struct Release {
     /// Account that owns what the tarball brings.
     pub owner: String,
     /// Paths below `destination` that stay out, as globs relative to it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub exclude: Vec<String>,
     /// Paths that stay in although `exclude` names them.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub keep: Vec<String>,
 }
 
@@ -152,12 +155,13 @@ pub struct PathRule {
     /// Absolute path. Made as a directory where no source brings it.
     pub path: String,
     /// Permission bits; needed for a directory that no source brings.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub mode: Option<Mode>,
     /// Owning account.
     #[serde(default = "root")]
     pub owner: String,
     /// Whether the owner also holds for everything below.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub recursive: bool,
 }
 
@@ -176,10 +180,10 @@ pub struct Link {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Exclude {
     /// What stays out.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub paths: Vec<String>,
     /// What stays in although `paths` names it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub keep: Vec<String>,
 }
 
@@ -188,33 +192,33 @@ pub struct Exclude {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
     /// Environment.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub environment: BTreeMap<String, String>,
     /// Exec form; there need be no shell.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub entrypoint: Vec<String>,
     /// Arguments of the entrypoint.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub command: Vec<String>,
     /// An account of this image; written as `uid:gid`, which works without `/etc/passwd` being read.
     pub user: String,
     /// Absolute path.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub working_directory: Option<String>,
     /// Such as `3478/udp`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub ports: Vec<String>,
     /// Absolute paths.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub volumes: Vec<String>,
     /// Docker's health check.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub healthcheck: Option<Healthcheck>,
     /// Such as `SIGTERM`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub stop_signal: Option<String>,
     /// Further labels.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub labels: BTreeMap<String, String>,
 }
 
@@ -258,6 +262,10 @@ impl Serialize for Mode {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("{:04o}", self.0))
     }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn root() -> String {
