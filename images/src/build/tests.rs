@@ -1,7 +1,5 @@
 //! Whole images from packages that the tests make.
 
-use std::io::Read;
-
 use super::*;
 use crate::lock::{Archive, Group, Kind, Lock, Origin, Signature};
 use crate::progress::Silent;
