@@ -23,7 +23,8 @@ enum Verb {
 const EXAMPLES: &str = "\
 Examples:
   cargo xtask images coturn postgres alert-gateway   build three images into target/images
-  cargo xtask images fetch --store /media/disk       bring what builds need, for a machine without a network
+  cargo xtask images --load                          build every image and load it into Docker
+  cargo xtask images lock --check                    do specs, ledger and lock agree?
   cargo xtask ci --install                           every check of this repository";
 
 fn main() -> ExitCode {

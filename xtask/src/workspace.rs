@@ -29,6 +29,11 @@ impl Workspace {
             })
     }
 
+    /// The checkout whose top folder is `root`.
+    pub fn at(root: &Path) -> Self {
+        Workspace { root: root.to_owned() }
+    }
+
     /// The top folder.
     pub fn root(&self) -> &Path {
         &self.root

@@ -10,6 +10,7 @@ use crate::output::Output;
 use crate::workspace::Workspace;
 
 mod lints;
+mod relock;
 mod suites;
 mod tally;
 
@@ -38,7 +39,7 @@ pub struct Args {
 
 /// Runs the checks.
 pub fn run(args: &Args, out: &mut Output) -> Result<()> {
-    let workspace = Workspace::find()?;
+    let mut workspace = Workspace::find()?;
     let machine = Machine::of(&workspace);
     if args.list {
         list(&machine, out);
@@ -69,7 +70,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
         let log = log_of(&logs, suite.name);
         fs_err::write(&log, "")?;
         out.say(format!("\n{}: {}", suite.name, suite.proves));
-        let run = Run { workspace: &workspace, machine: &machine, log, deadline, out: &mut *out, notes: Vec::new() };
+        let run = Run { workspace: &mut workspace, machine: &machine, log, deadline, out: &mut *out, notes: Vec::new() };
         let mut end = suite.run(run);
         if strict && end.tally.skipped > 0 {
             end.notes.push(format!("{} skipped: a failure here, where everything has to be checked", end.tally.skipped));

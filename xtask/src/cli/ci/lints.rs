@@ -4,7 +4,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use images::{Class, Context, Error, Result};
+use images::Result;
 
 use crate::machine::Machine;
 use crate::workspace::Workspace;
@@ -37,15 +37,12 @@ pub type Verdict = (&'static str, Vec<String>);
 impl Files {
     /// Reads every file.
     pub fn read(workspace: &Workspace, machine: &Machine) -> Result<Self> {
-        let list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
-        let listed = machine.process("git").args(list).fails_as(Class::Check).capture().context(|| "listing the repository's files")?;
         let mut files = Vec::new();
-        for name in listed.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-            let path = std::str::from_utf8(name).map_err(|_| Error::new(Class::Check, "a tracked file has a name that is not UTF-8"))?;
-            let on_disk = workspace.root().join(path);
+        for path in super::relock::files(machine)? {
+            let on_disk = workspace.root().join(&path);
             // Deleted but not yet committed so, or a link, which holds no content of its own.
             if fs_err::symlink_metadata(&on_disk).is_ok_and(|found| found.is_file()) {
-                files.push(File { path: path.to_owned(), bytes: fs_err::read(on_disk)? });
+                files.push(File { path, bytes: fs_err::read(on_disk)? });
             }
         }
         let hosts = hosts_of(&fs_err::read_to_string("/etc/apt/sources.list").unwrap_or_default())

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use images::{Class, Error, Result};
 
 use super::lints::Files;
+use super::relock;
 use super::tally::{Tally, of_cargo_test};
 use crate::machine::{Machine, PARTS, missing_parts, require};
 use crate::output::Output;
@@ -25,6 +26,9 @@ pub struct Suite {
     run: fn(&mut Run) -> Result<Tally>,
 }
 
+/// The images that need nothing but Debian's archive: those of README's first command.
+const IMAGES: &[&str] = &["coturn", "postgres", "alert-gateway"];
+
 /// Every suite, quick ones first.
 pub const SUITES: &[Suite] = &[
     Suite { name: "machine", proves: "everything that the checks use is on this machine", needs: &[], engine: false, run: machine },
@@ -33,6 +37,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "deny", proves: "dependencies: licences, bans, sources", needs: &["cargo-deny"], engine: false, run: deny },
     Suite { name: "clippy", proves: "no warning in any target", needs: &["cc"], engine: false, run: clippy },
     Suite { name: "lock", proves: "specs, ledger and lock agree", needs: &[], engine: false, run: lock },
+    Suite { name: "images", proves: "real packages become images, from the lock", needs: &["cc", "git"], engine: false, run: images },
     Suite { name: "tests", proves: "units, properties, snapshots, and the fuzzers' corpora", needs: &["cc"], engine: false, run: tests },
     Suite {
         name: "acceptance",
@@ -45,8 +50,8 @@ pub const SUITES: &[Suite] = &[
 
 /// What a suite runs with.
 pub struct Run<'a> {
-    /// The checkout.
-    pub workspace: &'a Workspace,
+    /// The checkout; a suite that has to renew the lock leaves a scratch copy of it here for later suites.
+    pub workspace: &'a mut Workspace,
     /// The machine.
     pub machine: &'a Machine,
     /// Where what the suite's commands print goes.
@@ -116,7 +121,14 @@ impl Run<'_> {
     }
 
     fn cargo(&mut self, args: &[&str]) -> Result<bool> {
-        self.succeeds(self.machine.process("cargo").args(args).env("CARGO_TERM_COLOR", "never"))
+        self.succeeds(self.machine.process("cargo").in_folder(self.workspace.root()).args(args).env("CARGO_TERM_COLOR", "never"))
+    }
+
+    /// This program, for the checkout.
+    fn xtask(&mut self, args: &[&str]) -> Result<bool> {
+        let root = self.workspace.root();
+        let process = Process::new(std::env::current_exe()?, root).args(args).env("PATH", self.machine.path());
+        self.succeeds(process.env("CARGO_MANIFEST_DIR", root.join("xtask")))
     }
 
     /// `cargo test` with `args`: its own counts.
@@ -164,9 +176,29 @@ fn clippy(run: &mut Run) -> Result<Tally> {
 }
 
 fn lock(run: &mut Run) -> Result<Tally> {
-    let this = std::env::current_exe()?;
-    let check = Process::new(this, run.workspace.root()).args(["images", "lock", "--check"]).env("PATH", run.machine.path());
-    run.succeeds(check).map(Tally::one)
+    run.xtask(&["images", "lock", "--check"]).map(Tally::one)
+}
+
+fn images(run: &mut Run) -> Result<Tally> {
+    let build = [&["images"], IMAGES].concat();
+    if run.xtask(&build)? {
+        return Ok(Tally::one(true));
+    }
+    let gone = relock::gone(&String::from_utf8_lossy(&fs_err::read(&run.log)?));
+    if gone.is_empty() {
+        return Ok(Tally::one(false));
+    }
+    let update: Vec<&str> = ["images", "lock", "--update"].into_iter().chain(gone.iter().map(String::as_str)).collect();
+    run.notes.clear();
+    let scratch = run.workspace.target().join("ci/relocked");
+    *run.workspace = relock::scratch(run.workspace, run.machine, &scratch)?;
+    run.notes.push(format!(
+        "{} left Debian's archive; from here on the checks use a lock renewed in {}",
+        gone.join(", "),
+        scratch.display()
+    ));
+    run.notes.push(format!("the checkout wants: cargo xtask {}", update.join(" ")));
+    Ok(Tally::one(run.xtask(&update)? && run.xtask(&build)?))
 }
 
 fn tests(run: &mut Run) -> Result<Tally> {
