@@ -1,0 +1,341 @@
+//! What the server is told, checked. The server ignores an unknown name, a boolean or number that it cannot read, and JSON that
+//! does not parse, without a line in its log: bad `PLUGINSTATES` even start Calls with its defaults, open to every address.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use entrypoint::env::nearest;
+use entrypoint::{Env, Error, Result, Secret, secret};
+use serde_json::Value;
+
+use crate::database::Database;
+
+/// `NAME form` lines, sorted by name.
+const KNOWN: &str = include_str!("settings.txt");
+
+/// Sections whose names change with each release: taken as they are.
+const OPEN_SECTIONS: [&str; 2] = ["MM_FEATUREFLAGS_", "MM_CONTENTFLAGGINGSETTINGS_"];
+
+const DATA_SOURCE: &str = "MM_SQLSETTINGS_DATASOURCE";
+const SECRETS_FILE: &str = "/run/secrets/mattermost.env";
+
+/// What a value has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Text,
+    Secret,
+    /// As Go's `strconv.ParseBool` reads it.
+    Bool,
+    /// As Go's `strconv.ParseInt` reads it, base 10.
+    Int,
+    Object,
+    Plugins,
+    PluginStates,
+    IceServers,
+}
+
+impl Form {
+    fn parse(word: &str) -> Option<Form> {
+        Some(match word {
+            "text" => Form::Text,
+            "secret" => Form::Secret,
+            "bool" => Form::Bool,
+            "int" => Form::Int,
+            "object" => Form::Object,
+            "plugins" => Form::Plugins,
+            "plugin-states" => Form::PluginStates,
+            "ice-servers" => Form::IceServers,
+            _ => return None,
+        })
+    }
+
+    fn expected(self) -> &'static str {
+        match self {
+            Form::Text | Form::Secret => "a value without quotes around it",
+            Form::Bool => "true or false",
+            Form::Int => "a whole number",
+            Form::Object => "a JSON object",
+            Form::Plugins => "a JSON object of plugin id to settings, such as {\"jenkins\":{\"jenkinsurl\":\"https://…\"}}",
+            Form::PluginStates => "a JSON object of plugin id to state, such as {\"jenkins\":{\"Enable\":true}}",
+            Form::IceServers => "a JSON array, such as [{\"urls\":[\"turn:192.0.2.10:3478?transport=udp\"]}]",
+        }
+    }
+
+    /// What is wrong with `value`, in words that do not repeat it.
+    fn wrong(self, value: &str) -> Option<String> {
+        if secret::is_quoted(value) {
+            return Some("quotes around it, which would be taken as part of the value".to_owned());
+        }
+        let json = |check: fn(&Value) -> Option<&'static str>| match serde_json::from_str(value) {
+            Ok(json) => check(&json).map(str::to_owned),
+            Err(error) => Some(format!("no JSON: {error}")),
+        };
+        match self {
+            Form::Text | Form::Secret => None,
+            Form::Bool => {
+                let known = ["1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False"].contains(&value);
+                (!known).then(|| "something else".to_owned())
+            }
+            Form::Int => value.parse::<i64>().is_err().then(|| "something else".to_owned()),
+            Form::Object => json(|json| (!json.is_object()).then_some("other JSON")),
+            Form::Plugins => json(wrong_plugins),
+            Form::PluginStates => json(wrong_states),
+            Form::IceServers => json(wrong_ice_servers),
+        }
+    }
+}
+
+fn wrong_plugins(json: &Value) -> Option<&'static str> {
+    let Some(plugins) = json.as_object() else { return Some("other JSON") };
+    if !plugins.values().all(Value::is_object) {
+        return Some("a plugin whose settings are no object");
+    }
+    let calls = plugins.get("com.mattermost.calls").and_then(Value::as_object).into_iter().flatten();
+    let mut servers = calls.filter(|(name, _)| name.eq_ignore_ascii_case("iceserversconfigs")).map(|(_, value)| value);
+    // Unlike in MM_CALLS_ICE_SERVERS_CONFIGS, the plugin unquotes it here first.
+    let nested = |value: &Value| {
+        let parsed = value.as_str().and_then(|text| serde_json::from_str(text).ok());
+        parsed.is_some_and(|servers: Value| wrong_ice_servers(&servers).is_none())
+    };
+    (!servers.all(nested)).then_some("iceserversconfigs of com.mattermost.calls that is no JSON array inside a JSON string")
+}
+
+fn wrong_states(json: &Value) -> Option<&'static str> {
+    let Some(states) = json.as_object() else { return Some("other JSON") };
+    let good = |state: &Value| {
+        let fields = state.as_object().filter(|fields| fields.len() == 1);
+        fields.is_some_and(|fields| fields.iter().all(|(name, value)| name.eq_ignore_ascii_case("enable") && value.is_boolean()))
+    };
+    (!states.values().all(good)).then_some("a state that is not {\"Enable\":true} or {\"Enable\":false}")
+}
+
+fn wrong_ice_servers(json: &Value) -> Option<&'static str> {
+    let Some(servers) = json.as_array() else { return Some("other JSON") };
+    let schemes = ["stun:", "stuns:", "turn:", "turns:"];
+    for server in servers {
+        let Some(fields) = server.as_object() else { return Some("a server that is no object") };
+        let urls = fields.get("urls").and_then(Value::as_array).filter(|urls| !urls.is_empty());
+        let url = |url: &Value| url.as_str().is_some_and(|url| schemes.iter().any(|scheme| url.starts_with(scheme)));
+        if !urls.is_some_and(|urls| urls.iter().all(url)) {
+            return Some("a server without a list \"urls\" of stun:, stuns:, turn: or turns: addresses");
+        }
+        if !fields.iter().all(|(name, value)| name == "urls" || (matches!(name.as_str(), "username" | "credential") && value.is_string())) {
+            return Some("a server with something else than urls, username and credential");
+        }
+    }
+    None
+}
+
+/// The settings of the server, from both places.
+#[derive(Debug)]
+pub struct Settings {
+    secrets: BTreeMap<String, Secret>,
+}
+
+impl Settings {
+    /// Reads environment and file; the error tells everything that is wrong.
+    pub fn read(env: &Env) -> Result<Self> {
+        let known = known();
+        env.refuse_unknown("MATTERMOST_", &["MATTERMOST_SECRETS_FILE", "MATTERMOST_CA_FILE"]);
+        for (name, value) in env.iter().filter(|(name, _)| name.starts_with("MM_")) {
+            match form(&known, name) {
+                Ok(Form::Secret) => env.refuse(
+                    Error::settings(format!("{name} is a secret, and stands in the container's environment"))
+                        .detail("expected it in the file that MATTERMOST_SECRETS_FILE names"),
+                ),
+                Ok(form) => form.wrong(value).into_iter().for_each(|found| env.refuse(unusable(name, form, &found, Some(value)))),
+                Err(error) => env.refuse(error),
+            }
+        }
+        let file = env.path("MATTERMOST_SECRETS_FILE", SECRETS_FILE);
+        let secrets = file.as_deref().map(secret::read_pairs).transpose().unwrap_or_else(|error| {
+            env.refuse(error);
+            None
+        });
+        for (name, value) in secrets.iter().flatten() {
+            match form(&known, name) {
+                Ok(form) => form.wrong(value.expose()).into_iter().for_each(|found| env.refuse(unusable(name, form, &found, None))),
+                Err(error) => env.refuse(error),
+            }
+            if env.text(name).is_some() {
+                env.refuse(Error::settings(format!("{name} stands both in the environment and in the file of secrets")));
+            }
+        }
+        env.verdict()?;
+        Ok(Settings { secrets: secrets.unwrap_or_default() })
+    }
+
+    /// What the server gets besides the environment of this process.
+    pub fn secrets(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.secrets.iter().map(|(name, value)| (name.as_str(), value.expose()))
+    }
+
+    /// Where the database is.
+    pub fn database(&self) -> Result<Database> {
+        let unusable = |what: &str| {
+            Error::settings(format!("{DATA_SOURCE} {what}"))
+                .detail("expected postgres://USER:PASSWORD@HOST:PORT/DATABASE?… in the file that MATTERMOST_SECRETS_FILE names")
+        };
+        let source = self.secrets.get(DATA_SOURCE).ok_or_else(|| unusable("is not set"))?;
+        Database::parse(source.expose()).ok_or_else(|| unusable("is not usable"))
+    }
+}
+
+fn unusable(name: &str, form: Form, found: &str, value: Option<&str>) -> Error {
+    let error = Error::settings(format!("{name} is not usable")).detail(format!("expected {}", form.expected()));
+    match value {
+        Some(value) => error.detail(format!("found {found}: {:.200}", value.escape_debug())),
+        None => error.detail(format!("found {found}")),
+    }
+}
+
+fn known() -> BTreeMap<&'static str, Form> {
+    let lines = KNOWN.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_once(' ').and_then(|(name, form)| Some((name, Form::parse(form)?)))).collect()
+}
+
+fn form(known: &BTreeMap<&'static str, Form>, name: &str) -> Result<Form> {
+    if let Some(form) = known.get(name) {
+        return Ok(*form);
+    }
+    if OPEN_SECTIONS.iter().any(|section| name.starts_with(section)) {
+        return Ok(Form::Text);
+    }
+    let error = Error::settings(format!("{name} is not a setting of Mattermost, which would ignore it"));
+    Err(match nearest(name, known.keys().copied()) {
+        Some(near) => error.detail(format!("did you mean {near}?")),
+        None => error,
+    })
+}
+
+/// The file of roots that the health check trusts.
+pub fn ca_file(env: &Env) -> Option<std::path::PathBuf> {
+    env.path("MATTERMOST_CA_FILE", "/etc/ssl/certs/ca-certificates.crt")
+}
+
+/// A setting that both the environment and the file may hold; the health check asks for those that are no secrets.
+pub fn lookup(env: &Env, name: &str) -> String {
+    let in_file = || {
+        let file = env.text("MATTERMOST_SECRETS_FILE").unwrap_or(SECRETS_FILE);
+        secret::read_pairs(Path::new(file)).ok()?.remove(name).map(|value| value.expose().to_owned())
+    };
+    env.text(name).map(str::to_owned).or_else(in_file).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn read(variables: &[(&str, &str)], secrets: &str) -> Result<Settings> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("mattermost.env");
+        fs_err::write(&file, secrets).expect("written");
+        fs_err::set_permissions(&file, std::fs::Permissions::from_mode(0o400)).expect("set");
+        let named = ("MATTERMOST_SECRETS_FILE", file.to_str().expect("text"));
+        Settings::read(&variables.iter().copied().chain([named, ("PATH", "/bin")]).collect())
+    }
+
+    const SOURCE: &str = "MM_SQLSETTINGS_DATASOURCE=postgres://mm:hush@db:5432/mm?sslmode=verify-full\n";
+
+    #[test]
+    fn the_list_is_sorted_and_every_line_has_a_form() {
+        let lines: Vec<&str> = KNOWN.lines().skip(1).collect();
+        assert!(lines.is_sorted(), "sort it: a diff is then easy to read");
+        assert_eq!(known().len(), lines.len(), "a line has no known form, or a name stands there twice");
+    }
+
+    #[test]
+    fn a_usual_site_is_taken() {
+        let variables = [
+            ("MM_SERVICESETTINGS_SITEURL", "https://chat.example.lan"),
+            ("MM_SERVICESETTINGS_ENABLELOCALMODE", "true"),
+            ("MM_SERVICESETTINGS_ALLOWEDUNTRUSTEDINTERNALCONNECTIONS", "127.0.0.1 10.0.0.0/8"),
+            ("MM_PLUGINSETTINGS_PLUGINSTATES", r#"{"jenkins":{"Enable":true},"com.mattermost.calls":{"Enable":true}}"#),
+            ("MM_CALLS_ICE_SERVERS_CONFIGS", r#"[{"urls":["turn:192.0.2.10:3478?transport=udp"]}]"#),
+            ("MM_CALLS_ICE_HOST_OVERRIDE", "192.0.2.10"),
+            ("MM_FEATUREFLAGS_SOMETHINGNEW", "true"),
+            ("MM_INSTALL_TYPE", "docker"),
+        ];
+        let secrets = format!(
+            "{SOURCE}MM_CALLS_TURN_STATIC_AUTH_SECRET=0123\nMM_PLUGINSETTINGS_PLUGINS={{\"jenkins\":{{\"encryptionkey\":\"k\"}}}}\n"
+        );
+        let settings = read(&variables, &secrets).expect("all good");
+        assert_eq!(settings.secrets().count(), 3);
+        assert_eq!(settings.database().expect("a database").to_string(), "db:5432");
+        assert!(!format!("{settings:?}").contains("hush"));
+    }
+
+    #[test]
+    fn what_the_server_would_swallow_is_refused() {
+        for (name, value, wanted) in [
+            ("MM_SERVICESETTINGS_SITE_URL", "https://x", "did you mean MM_SERVICESETTINGS_SITEURL?"),
+            ("MM_CALLS_ENABLE_IPV6", "true", "did you mean MM_CALLS_ENABLE_I_PV6?"),
+            ("MM_PLUGINSETTINGS_PLUGINS_JENKINS_JENKINSURL", "x", "is not a setting of Mattermost"),
+            ("MM_SERVICESETTINGS_SITEURL", "\"https://x\"", "found quotes around it"),
+            ("MM_SERVICESETTINGS_ENABLETESTING", "yes", "expected true or false"),
+            ("MM_SERVICESETTINGS_ENABLETESTING", "", "expected true or false"),
+            ("MM_SERVICESETTINGS_ENABLETESTING", "'true'", "found quotes around it"),
+            ("MM_SQLSETTINGS_MAXOPENCONNS", "1e3", "expected a whole number"),
+            ("MM_PLUGINSETTINGS_PLUGINS", "{\"jenkins\":", "found no JSON: EOF"),
+            ("MM_PLUGINSETTINGS_PLUGINS", "[]", "found other JSON"),
+            ("MM_PLUGINSETTINGS_PLUGINS", r#"{"jenkins":"https://x"}"#, "a plugin whose settings are no object"),
+            ("MM_PLUGINSETTINGS_PLUGINS", r#"{"com.mattermost.calls":{"ICEServersConfigs":[]}}"#, "no JSON array inside a JSON string"),
+            ("MM_PLUGINSETTINGS_PLUGINSTATES", r#"{"jenkins":true}"#, "a state that is not"),
+            ("MM_PLUGINSETTINGS_PLUGINSTATES", r#"{"jenkins":{"Enable":"true"}}"#, "a state that is not"),
+            ("MM_CALLS_ICE_SERVERS_CONFIGS", r#"{"urls":["turn:x"]}"#, "found other JSON"),
+            ("MM_CALLS_ICE_SERVERS_CONFIGS", r#"[{"urls":"turn:x"}]"#, "without a list \"urls\""),
+            ("MM_CALLS_ICE_SERVERS_CONFIGS", r#"[{"urls":["192.0.2.10"]}]"#, "without a list \"urls\""),
+            (
+                "MM_CALLS_ICE_SERVERS_CONFIGS",
+                r#"[{"urls":["turn:x"],"credentials":"y"}]"#,
+                "something else than urls, username and credential",
+            ),
+            ("MM_SQLSETTINGS_DATASOURCE", "postgres://x", "MM_SQLSETTINGS_DATASOURCE is a secret"),
+            ("MM_CALLS_TURN_STATIC_AUTH_SECRET", "hush", "is a secret, and stands in the container's environment"),
+            ("MATTERMOST_SECRET_FILE", "/x", "did you mean MATTERMOST_SECRETS_FILE?"),
+        ] {
+            let error = read(&[(name, value)], SOURCE).expect_err(&format!("{name}={value} was taken")).to_string();
+            assert!(error.contains(name) && error.contains(wanted), "{name}={value}: expected {wanted:?} in {error}");
+            assert!(!error.contains("hush"), "a secret stands in {error}");
+        }
+    }
+
+    #[test]
+    fn the_file_of_secrets_is_checked_and_never_shown() {
+        for (secrets, wanted) in [
+            ("MM_SQLSETTINGS_DATASOURC=hush", "did you mean MM_SQLSETTINGS_DATASOURCE?"),
+            ("MM_SQLSETTINGS_DATASOURCE=\"postgres://mm:hush@db/mm\"", "is in quotes"),
+            ("MM_PLUGINSETTINGS_PLUGINS={\"jenkins\":\"hush\"}", "a plugin whose settings are no object"),
+            ("MM_SERVICESETTINGS_SITEURL=hush", "stands both in the environment and in the file"),
+            ("PATH=hush", "PATH is not a setting"),
+        ] {
+            let error = read(&[("MM_SERVICESETTINGS_SITEURL", "https://x")], secrets).expect_err(secrets).to_string();
+            assert!(error.contains(wanted), "{secrets}: expected {wanted:?} in {error}");
+            assert!(!error.contains("hush"), "a secret stands in {error}");
+        }
+        let error = Settings::read(&Env::from_iter([("MATTERMOST_SECRETS_FILE", "/none")])).expect_err("missing").to_string();
+        assert!(error.contains("/none"), "{error}");
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once() {
+        let variables = [("MM_SERVICESETTINGS_ENABLETESTING", "yes"), ("MM_NONSENSE", "x")];
+        let error = read(&variables, "MM_ALSONONSENSE=x\n").expect_err("three mistakes").to_string();
+        for name in ["ENABLETESTING", "MM_NONSENSE", "MM_ALSONONSENSE"] {
+            assert!(error.contains(name), "{name} is not in {error}");
+        }
+    }
+
+    #[test]
+    fn without_a_usable_database_nothing_starts() {
+        for (secrets, wanted) in [
+            ("", "MM_SQLSETTINGS_DATASOURCE is not set"),
+            ("MM_SQLSETTINGS_DATASOURCE=mm:hush@tcp(db)/mm", "MM_SQLSETTINGS_DATASOURCE is not usable"),
+        ] {
+            let error = read(&[], secrets).and_then(|settings| settings.database()).expect_err(secrets).to_string();
+            assert!(error.contains(wanted) && !error.contains("hush"), "expected {wanted:?} in {error}");
+        }
+    }
+}
