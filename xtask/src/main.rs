@@ -63,7 +63,12 @@ mod tests {
         for line in commands {
             // An explanation stands behind a hash sign, or behind several spaces.
             let command = line.trim().split(" #").next().unwrap().split("   ").next().unwrap();
-            let words = std::iter::once("cargo xtask").chain(command.split_whitespace().skip(2));
+            // What stands between quotation marks is one word.
+            let words = command.split('"').enumerate().flat_map(|(at, piece)| match at % 2 {
+                0 => piece.split_whitespace().collect(),
+                _ => vec![piece],
+            });
+            let words = std::iter::once("cargo xtask").chain(words.skip(2));
             if let Err(error) = Cli::try_parse_from(words) {
                 panic!("{command}\n{error}");
             }
