@@ -100,7 +100,7 @@ fn health_over_tls_needs_the_sites_name_and_a_trusted_root() {
         ("https://chat.example.lan:8065", &ca, None),
         ("https://192.0.2.10:8065", &ca, None),
         ("https://chat.example.lan", &foreign, Some("invalid peer certificate")),
-        ("https://mail.example.lan", &ca, Some("NotValidForName")),
+        ("https://mail.example.lan", &ca, Some("not valid for name \"mail.example.lan\"")),
         ("https://chat.example.lan", &ours.path().join("none"), Some("reading ")),
     ] {
         let listen = server(Some(ours.path()), "200 OK", OK).to_string();
