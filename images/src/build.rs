@@ -88,7 +88,7 @@ pub struct SiteInputs {
 }
 
 /// An image that was built, or that was there already.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Built {
     /// `chatops/<name>:<version>`.
     pub name: String,
@@ -144,13 +144,18 @@ pub fn build(
         fresh |= made;
     }
     let version = version(locked, inputs)?;
-    let name = format!("chatops/{}:{}", locked.name(), tag(locked, inputs, &version));
+    let name = name(locked, inputs)?;
     let config =
         oci::canonical(&oci::image(locked.spec(), &image.layers, image.created, labels(&version, &identity, inputs), environment(inputs)));
     let manifest = oci::canonical(&oci::manifest(&config, &image.layers));
     let (config, digest) = (layout.put(&config)?, layout.put(&manifest)?);
     layout.name(&name, digest, manifest.len() as u64)?;
     Ok(Built { name, manifest: digest, config, layers: image.layers, fresh })
+}
+
+/// The name that the image gets: `chatops/<name>:<version>`.
+pub fn name(locked: &Locked, inputs: &Inputs) -> Result<String> {
+    Ok(format!("chatops/{}:{}", locked.name(), tag(locked, inputs, &version(locked, inputs)?)))
 }
 
 /// The digest of everything that decides this image's bytes below the site layer, and of nothing else.

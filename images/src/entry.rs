@@ -179,7 +179,7 @@ pub fn read_tar(mut reader: impl Read, strip: &str, visit: &mut dyn FnMut(Entry,
     }
 }
 
-fn checked<R: Read>(member: &mut tar::Entry<'_, R>, strip: &str) -> Result<Option<Entry>> {
+pub(crate) fn checked<R: Read>(member: &mut tar::Entry<'_, R>, strip: &str) -> Result<Option<Entry>> {
     let raw = member.path_bytes().into_owned();
     let name = String::from_utf8_lossy(&raw).into_owned();
     let refuse = |why: &str| Error::new(Class::Build, format!("{name:?} {why}"));

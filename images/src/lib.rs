@@ -5,6 +5,8 @@
 
 pub mod archive;
 pub mod build;
+pub mod compare;
+pub mod contents;
 pub mod conveyor;
 pub mod deb;
 pub mod debian_index;
@@ -31,6 +33,7 @@ pub mod tar;
 pub mod testing;
 pub mod tree;
 pub mod vendor;
+pub mod verify;
 
 pub use digest::Digest;
 pub use error::{Class, Context, Error, Result};

@@ -45,6 +45,12 @@ impl Store {
         self.memory.clone()
     }
 
+    /// The same blobs with another memory: an empty folder makes every build cold.
+    #[must_use]
+    pub fn with_memory(self, folder: &Path) -> Store {
+        Store { memory: folder.to_owned(), ..self }
+    }
+
     /// Where the blob lies, or would lie.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.blobs.join(digest.to_string())

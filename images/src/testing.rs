@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot make its input may as well stop")]
 
+mod image;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
+
+pub use image::SampleImage;
 
 /// How the members of a package are compressed.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -5,7 +5,9 @@ pub mod build;
 pub mod fetch;
 pub mod lock;
 pub mod options;
+pub mod recipe;
 pub mod sign_plugin;
+pub mod verify;
 
 use images::Result;
 
@@ -27,6 +29,7 @@ enum Verb {
     Fetch(fetch::Args),
     Add(add::Args),
     SignPlugin(sign_plugin::Args),
+    Verify(Box<verify::Args>),
 }
 
 /// Runs the verb.
@@ -37,5 +40,6 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
         Some(Verb::Fetch(args)) => fetch::run(args, out),
         Some(Verb::Add(args)) => add::run(args, out),
         Some(Verb::SignPlugin(args)) => sign_plugin::run(args, out),
+        Some(Verb::Verify(args)) => verify::run(args, out),
     }
 }

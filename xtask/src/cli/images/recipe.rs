@@ -1,0 +1,257 @@
+//! What goes into images, as the command line says it: shared by the verbs that build.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use images::build::{Inputs, PluginFile, Program, ReleaseFile, SiteInputs};
+use images::lock::{Artefact, Kind, Lock, Locked, TOOLCHAIN};
+use images::openpgp::Keyring;
+use images::programs::{self, Setup};
+use images::{Class, Digest, Error, Result, Store};
+
+use super::fetch::bring;
+use super::options::{EditionArgs, StoreArgs};
+use crate::mirror::MirrorArgs;
+use crate::output::Output;
+use crate::workspace::Workspace;
+
+/// Which images, of what, and where their files are.
+#[derive(clap::Args, Clone, Debug)]
+pub struct RecipeArgs {
+    /// Images by name; all of them where none is named
+    pub names: Vec<String>,
+    /// A CA of this site, in PEM; it becomes the top layer. May be given several times
+    #[arg(long, value_name = "FILE")]
+    ca: Vec<PathBuf>,
+    /// Which Mattermost: the lock's `release`, or a FILE in the vendor's layout
+    #[arg(long, value_name = "release|FILE", default_value = "release")]
+    mattermost: Mattermost,
+    #[command(flatten)]
+    edition: EditionArgs,
+    /// Leave out a plugin that the spec names. May be given several times
+    #[arg(long, value_name = "NAME")]
+    without_plugin: Vec<String>,
+    /// Bake a plugin bundle; its signature lies beside it as FILE.sig. May be given several times
+    #[arg(long, value_name = "FILE", requires = "plugin_key")]
+    plugin: Vec<PathBuf>,
+    /// The public key that made the bundles' signatures; the server gets it too
+    #[arg(long, value_name = "KEY")]
+    plugin_key: Option<PathBuf>,
+    /// Use no network; what the store lacks is an error
+    #[arg(long)]
+    pub offline: bool,
+    /// Folder of the OCI layout [default: target/images]
+    #[arg(long, value_name = "DIR")]
+    layout: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    mirrors: MirrorArgs,
+}
+
+/// Which Mattermost goes into the image.
+#[derive(Clone, Debug, Default)]
+pub enum Mattermost {
+    /// The lock's release.
+    #[default]
+    Release,
+    /// A tarball in the vendor's layout.
+    File(PathBuf),
+}
+
+impl FromStr for Mattermost {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(if text == "release" { Mattermost::Release } else { Mattermost::File(text.into()) })
+    }
+}
+
+/// Everything that `images::build` takes.
+pub struct Prepared {
+    /// Foreign files.
+    pub store: Store,
+    /// The site's own.
+    pub site: SiteInputs,
+    /// Images that can be built, with what goes into them.
+    pub images: Vec<(Locked, Inputs)>,
+    /// Why others cannot: they do not stop these.
+    pub failures: Vec<Error>,
+}
+
+impl RecipeArgs {
+    /// The layout's folder.
+    pub fn layout(&self, workspace: &Workspace) -> PathBuf {
+        self.layout.clone().unwrap_or_else(|| workspace.target().join("images"))
+    }
+
+    /// Reads specs, lock and files, fetches what is missing, and builds programs into the cache at `cache`.
+    pub fn prepare(&self, workspace: &Workspace, cache: &Path, out: &mut Output) -> Result<Prepared> {
+        let lock = workspace.read_lock()?;
+        let specs = workspace.read_specs(&self.names)?;
+        let store = Store::open(&self.store.root(workspace))?;
+        let site = site_inputs(&self.ca)?;
+        let mut failures = Vec::new();
+        let mut locked = Vec::new();
+        for (name, spec) in specs {
+            match lock.bind(&name, spec, &self.edition.edition, &self.without_plugin) {
+                Ok(image) => locked.push(image),
+                Err(error) => failures.push(error),
+            }
+        }
+        let needed = self.needed(&locked, &lock)?;
+        failures.extend(self.ensure(&store, &needed, &lock, out).err());
+        let programs = self.build_programs(workspace, &lock, &store, &locked, cache, out)?;
+        let mut images = Vec::new();
+        for image in locked {
+            let lacks = |artefact: &Artefact| self.needs(artefact) && artefact.sha256.is_none_or(|sha256| !store.has(&sha256));
+            if !image.artefacts().any(lacks) {
+                let inputs = self.inputs(&image, workspace, &programs)?;
+                images.push((image, inputs));
+            }
+        }
+        Ok(Prepared { store, site, images, failures })
+    }
+
+    /// The same recipe for `names` as arguments of another process, which may stand in another folder. Mirrors are left out:
+    /// what was prepared is in the store.
+    pub fn arguments(&self, names: impl IntoIterator<Item = String>, workspace: &Workspace) -> Result<Vec<OsString>> {
+        let mut arguments: Vec<OsString> = names.into_iter().map(OsString::from).collect();
+        let mut path = |option: &str, path: &Path| -> Result<()> {
+            arguments.extend([option.into(), std::path::absolute(path)?.into()]);
+            Ok(())
+        };
+        self.ca.iter().try_for_each(|file| path("--ca", file))?;
+        self.plugin.iter().try_for_each(|file| path("--plugin", file))?;
+        self.plugin_key.iter().try_for_each(|file| path("--plugin-key", file))?;
+        if let Mattermost::File(file) = &self.mattermost {
+            path("--mattermost", file)?;
+        }
+        path("--store", &self.store.root(workspace))?;
+        for (option, value) in
+            std::iter::once(("--edition", &self.edition.edition)).chain(self.without_plugin.iter().map(|name| ("--without-plugin", name)))
+        {
+            arguments.extend([option.into(), value.into()]);
+        }
+        if self.offline {
+            arguments.push("--offline".into());
+        }
+        Ok(arguments)
+    }
+
+    /// Whether a build reads this artefact: a release from a file stands in for the lock's.
+    fn needs(&self, artefact: &Artefact) -> bool {
+        artefact.kind != Kind::Release || matches!(self.mattermost, Mattermost::Release)
+    }
+
+    fn needed<'a>(&self, locked: &'a [Locked], lock: &'a Lock) -> Result<Vec<&'a Artefact>> {
+        let mut needed: Vec<&Artefact> = locked.iter().flat_map(Locked::artefacts).filter(|artefact| self.needs(artefact)).collect();
+        if locked.iter().any(|image| !image.spec().programs.is_empty()) {
+            needed.extend(toolchain(lock)?);
+        }
+        Ok(needed)
+    }
+
+    fn ensure(&self, store: &Store, needed: &[&Artefact], lock: &Lock, out: &Output) -> Result<()> {
+        if !self.offline {
+            return bring(store, needed, lock, &self.mirrors, out);
+        }
+        match store.missing(needed.iter().copied()).first() {
+            None => Ok(()),
+            Some(artefact) => store.require(artefact).map(drop),
+        }
+    }
+
+    fn build_programs(
+        &self,
+        workspace: &Workspace,
+        lock: &Lock,
+        store: &Store,
+        locked: &[Locked],
+        cache: &Path,
+        out: &Output,
+    ) -> Result<BTreeMap<String, Program>> {
+        let all = locked.iter().flat_map(|image| &image.spec().programs);
+        let mut names: Vec<String> = all.map(|program| program.package.clone()).collect();
+        names.sort();
+        names.dedup();
+        if names.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let toolchain =
+            toolchain(lock)?.into_iter().map(|artefact| Ok((artefact.clone(), store.require(artefact)?))).collect::<Result<Vec<_>>>()?;
+        let setup =
+            Setup { workspace: workspace.root(), toolchain: &toolchain, cache, wrapper: &std::env::current_exe()?, offline: self.offline };
+        let built = programs::build(&setup, &names, out.progress())?;
+        let program = |(name, built): (String, programs::BuiltProgram)| {
+            (name, Program { path: built.path, sha256: built.digest, version: env!("CARGO_PKG_VERSION").to_owned() })
+        };
+        Ok(built.into_iter().map(program).collect())
+    }
+
+    fn inputs(&self, image: &Locked, workspace: &Workspace, programs: &BTreeMap<String, Program>) -> Result<Inputs> {
+        let mut inputs = Inputs { folder: workspace.image(image.name()), programs: programs.clone(), ..Inputs::default() };
+        if image.spec().releases.is_empty() {
+            return Ok(inputs);
+        }
+        if let Mattermost::File(path) = &self.mattermost {
+            inputs.release = Some(ReleaseFile { path: path.clone(), sha256: hash(path)?, version: version_of(path, image)? });
+        }
+        let key = self.plugin_key.as_ref().map(fs_err::read).transpose()?.unwrap_or_default();
+        for path in &self.plugin {
+            inputs.plugins.push(plugin(path, &key)?);
+        }
+        Ok(inputs)
+    }
+}
+
+fn toolchain(lock: &Lock) -> Result<Vec<&Artefact>> {
+    let missing =
+        || Error::new(Class::Check, "images/lock.json does not pin the toolchain of the programs").hint("cargo xtask images lock");
+    let group = lock.groups.get(TOOLCHAIN).ok_or_else(missing)?;
+    group.packages.iter().map(|package| lock.artefact(Kind::Deb, package).ok_or_else(missing)).collect()
+}
+
+fn plugin(path: &Path, key: &[u8]) -> Result<PluginFile> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let beside = PathBuf::from(format!("{}.sig", path.display()));
+    let signature = fs_err::read(&beside).map_err(|error| {
+        Error::new(Class::Check, format!("plugin {name} has no signature: {error}"))
+            .detail("the server silently ignores a bundle without one")
+            .hint(format!("cargo xtask images sign-plugin {} --key KEY", path.display()))
+    })?;
+    let keyring = Keyring::parse(key, "--plugin-key")?;
+    let prints = keyring.fingerprints();
+    let allowed: Vec<&str> = prints.iter().map(String::as_str).collect();
+    keyring.verify_detached(fs_err::File::open(path)?, &signature, &allowed, &name)?;
+    Ok(PluginFile { name, path: path.to_owned(), sha256: hash(path)?, signature, key: key.to_vec() })
+}
+
+fn hash(path: &Path) -> Result<Digest> {
+    let mut hashing = images::digest::Hashing::new(fs_err::File::open(path)?);
+    std::io::copy(&mut hashing, &mut std::io::sink())?;
+    Ok(hashing.finish().1)
+}
+
+/// The version in the vendor's file name, `mattermost-team-11.7.9-linux-amd64.tar.gz`; else the lock's.
+fn version_of(path: &Path, image: &Locked) -> Result<String> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let found = name.split('-').find(|part| part.split('.').count() == 3 && part.split('.').all(|number| number.parse::<u32>().is_ok()));
+    let locked = image.releases().first().map(|release| release.version.clone());
+    found.map(str::to_owned).or(locked).ok_or_else(|| Error::new(Class::Usage, format!("no version can be read from {name}")))
+}
+
+fn site_inputs(cas: &[PathBuf]) -> Result<SiteInputs> {
+    let mut site = SiteInputs::default();
+    for path in cas {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if site.cas.insert(name.clone(), fs_err::read(path)?).is_some() {
+            return Err(
+                Error::new(Class::Usage, format!("two files given with --ca are called {name}")).hint("give them names of their own")
+            );
+        }
+    }
+    Ok(site)
+}
