@@ -1,5 +1,5 @@
-//! Programs are really built: by cargo, with the C runtime of the locked packages. Takes minutes, so only `--ignored` and
-//! `cargo xtask ci` run it: `cargo test -p images --test programs -- --ignored`.
+//! Programs are really built: by cargo, with the C runtime of the locked packages. Takes minutes, so a plain `cargo test` does
+//! not list these tests: `cargo test -p images --test programs -- --ignored`.
 //!
 //! This executable plays xtask: it is the rustc wrapper, and, with `build` as its first argument, a process of its own
 //! with another environment.
@@ -32,6 +32,9 @@ fn main() -> ExitCode {
         ("another_folder_home_umask_zone_and_locale_give_the_same_bytes", another_checkout_gives_the_same_bytes),
         ("a_program_that_names_a_path_of_the_host_is_refused", a_program_that_names_a_path_of_the_host_is_refused),
     ];
+    if !arguments.ignored && !arguments.include_ignored {
+        return libtest_mimic::run(&arguments, Vec::new()).exit_code();
+    }
     let missing = toolchain().err();
     if let Some(missing) = &missing {
         eprintln!("skipped: {missing}");
