@@ -304,3 +304,81 @@ pub fn tree(members: &[Vec<Member>]) -> BTreeMap<&str, (usize, &Member)> {
     let all = members.iter().enumerate().flat_map(|(number, layer)| layer.iter().map(move |member| (number, member)));
     all.map(|(number, member)| (member.entry.path.as_str(), (number, member))).collect()
 }
+
+/// Where a path leads when the links among its folders are followed; the last name itself is taken as it stands.
+pub fn follow(tree: &BTreeMap<&str, (usize, &Member)>, path: &str) -> String {
+    let mut path = path.trim_matches('/').to_owned();
+    // Linux gives up after 40 links (path_resolution(7)).
+    for _ in 0..40 {
+        let link = path.match_indices('/').find_map(|(at, _)| match &tree.get(&path[..at])?.1.entry.node {
+            Node::Symlink { target } => Some(format!("{}{}", entry::link_destination(&path[..at], target)?, &path[at..])),
+            _ => None,
+        });
+        match link {
+            Some(next) => path = next,
+            None => break,
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot make its input may as well stop")]
+
+    use super::*;
+    use crate::testing::SampleImage;
+
+    fn sample() -> SampleImage {
+        SampleImage::default()
+            .package("app", "1:1.0+x-1", |deb| {
+                deb.directory("usr", 0o755).directory("usr/bin", 0o755).symlink("bin", "usr/bin").file("usr/bin/app", 0o755, b"hello")
+            })
+            .package("lib", "2", |deb| deb.directory("usr", 0o755).symlink("usr/also", "bin/app"))
+    }
+
+    #[test]
+    fn every_entry_of_a_package_layer_has_its_package() {
+        let folder = tempfile::tempdir().unwrap();
+        sample().build(folder.path());
+        let image = Place::open(folder.path()).unwrap().image("chatops/sample:1.0-x").unwrap();
+        let members = image.members().unwrap();
+        let tree = tree(&members);
+        let owner = |path: &str| tree[path].1.package.as_deref();
+        assert_eq!(
+            [owner("usr/bin/app"), owner("usr"), owner("usr/also"), owner("etc/passwd")],
+            [Some("app"), Some("app"), Some("lib"), None]
+        );
+        assert!(members[0].iter().all(|member| member.package.is_some()));
+        let packages = image.packages(&members).unwrap();
+        assert_eq!((packages["app"].version.as_str(), packages["lib"].layer), ("1:1.0+x-1", 0));
+        assert!(packages["app"].size > 5, "its file and what scanners read");
+        assert_eq!(follow(&tree, "/bin/app"), "usr/bin/app");
+        assert_eq!(follow(&tree, "/usr/also"), "usr/also", "the link itself");
+    }
+
+    #[test]
+    fn names_are_found_short_and_long_and_two_versions_are_not_guessed_at() {
+        let folder = tempfile::tempdir().unwrap();
+        sample().build(folder.path());
+        SampleImage::default().package("app", "2.0", |deb| deb).build(folder.path());
+        let place = Place::open(folder.path()).unwrap();
+        for name in ["sample:2.0", "chatops/sample:2.0"] {
+            assert_eq!(place.image(name).unwrap().name, "chatops/sample:2.0");
+        }
+        let error = place.image("sample").unwrap_err().to_string();
+        assert!(error.contains("expected one of chatops/sample:1.0-x, chatops/sample:2.0"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_archive_of_images_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        for bytes in [&b"some text"[..], &[0; 1024]] {
+            fs_err::write(&path, bytes).unwrap();
+            Place::open(&path).unwrap_err();
+        }
+        fs_err::write(&path, [0; 1024]).unwrap();
+        assert!(Place::open(&path).unwrap_err().to_string().contains("it is no archive of images"));
+    }
+}

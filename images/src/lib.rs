@@ -10,6 +10,7 @@ pub mod contents;
 pub mod conveyor;
 pub mod deb;
 pub mod debian_index;
+pub mod diff;
 pub mod digest;
 pub mod elf;
 pub mod entry;

@@ -2,10 +2,12 @@
 
 pub mod add;
 pub mod build;
+pub mod diff;
 pub mod fetch;
 pub mod lock;
 pub mod options;
 pub mod recipe;
+pub mod show;
 pub mod sign_plugin;
 pub mod verify;
 
@@ -30,6 +32,8 @@ enum Verb {
     Add(add::Args),
     SignPlugin(sign_plugin::Args),
     Verify(Box<verify::Args>),
+    Diff(diff::Args),
+    Show(show::Args),
 }
 
 /// Runs the verb.
@@ -41,5 +45,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
         Some(Verb::Add(args)) => add::run(args, out),
         Some(Verb::SignPlugin(args)) => sign_plugin::run(args, out),
         Some(Verb::Verify(args)) => verify::run(args, out),
+        Some(Verb::Diff(args)) => diff::run(args, out),
+        Some(Verb::Show(args)) => show::run(args, out),
     }
 }
