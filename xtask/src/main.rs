@@ -24,7 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   cargo xtask images coturn postgres alert-gateway   build three images into target/images
   cargo xtask images --load                          build every image and load it into Docker
-  cargo xtask images lock --check                    do specs, ledger and lock agree?
+  cargo xtask images verify coturn                   build again, elsewhere, and compare every byte
   cargo xtask ci --install                           every check of this repository";
 
 fn main() -> ExitCode {
