@@ -113,7 +113,7 @@ impl Sources {
         }
         let (locals, foreign) = self.closure(name)?;
         let mut text = format!("program {name}\n{}{}", cargo::Toolchain::PINNED, sysroot::identity(toolchain));
-        let _ = writeln!(text, "{:?}", wrapper::link_flags(&placeholders()));
+        let _ = writeln!(text, "flags {:?}", flags());
         let _ = writeln!(text, "profile {:?}", self.profile()?);
         for path in [&["workspace", "package"][..], &["workspace", "resolver"], &["patch"]] {
             let _ = writeln!(text, "{path:?} {:?}", at(&self.manifest, path));
@@ -219,9 +219,12 @@ fn read_table(file: &Path) -> Result<Table> {
     text.parse().map_err(|error| Error::new(Class::Usage, format!("{error}"))).context(|| format!("reading {}", file.display()))
 }
 
-fn placeholders() -> wrapper::Wrap {
+/// What the wrapper adds, with this host's folders left out.
+fn flags() -> Vec<std::ffi::OsString> {
     let [workspace, rust_source, linker, sysroot, gcc] = ["/src", "/rust", "/lld", "/sys", "/gcc"].map(PathBuf::from);
-    wrapper::Wrap { workspace, rust_source, commit: String::new(), linker, sysroot, gcc }
+    let wrap = wrapper::Wrap { workspace, rust_source, commit: String::new(), linker, sysroot, gcc };
+    let unit = wrapper::Unit { manifest: Some(Path::new("/crates/name")), out: Some(Path::new("/made")), package: Some("name") };
+    wrapper::rewrite(vec!["--target".into()], &wrap, unit)
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ pub(super) fn rewrite(mut arguments: Vec<OsString>, wrap: &Wrap, unit: Unit) -> 
 }
 
 /// A static-pie from `rust-lld` and the locked C runtime: what `cc -static-pie` would pass, in its order.
-pub(super) fn link_flags(wrap: &Wrap) -> Vec<OsString> {
+fn link_flags(wrap: &Wrap) -> Vec<OsString> {
     let lib = wrap.sysroot.join("usr/lib/x86_64-linux-gnu");
     let flag = |name: &str, value: &Path| join(&[name.as_ref(), value.as_ref()]);
     let mut flags: Vec<OsString> = vec![
