@@ -1,4 +1,5 @@
 //! One module per verb.
 
+pub mod bench;
 pub mod ci;
 pub mod images;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use xtask::cli::{ci, images};
+use xtask::cli::{bench, ci, images};
 use xtask::output::Output;
 
 /// Chat and calls for a closed network: images, site, stack, proof
@@ -17,6 +17,7 @@ struct Cli {
 #[derive(clap::Subcommand)]
 enum Verb {
     Images(Box<images::Args>),
+    Bench(bench::Args),
     Ci(ci::Args),
 }
 
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     let mut out = Output::new();
     let result = match cli.verb {
         Verb::Images(args) => images::run(&args, &mut out),
+        Verb::Bench(args) => bench::run(&args, &mut out),
         Verb::Ci(args) => ci::run(&args, &mut out),
     };
     match result {

@@ -1,0 +1,62 @@
+//! `cargo xtask bench`: the figures. The measuring is a program of its own, tests/bench, whose needs stay out of this one.
+
+use std::path::PathBuf;
+
+use images::Result;
+
+use crate::output::Output;
+use crate::process::Process;
+use crate::workspace::Workspace;
+
+/// Measure image builds beside the floor of this machine and beside other builders
+///
+/// Builders that are not installed are named with what brings them. Nothing here fails because something is slow: the table on
+/// standard output says what is over its bar, and target/bench/report.html shows it. Wants a machine that does nothing else.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Measure these images only: coturn, postgres, mattermost
+    #[arg(long, value_name = "IMAGE", num_args = 1..)]
+    only: Vec<String>,
+    /// Runs of each measurement; medians are shown
+    #[arg(long, value_name = "N", default_value = "5")]
+    runs: usize,
+    /// Leave the other builders out
+    #[arg(long)]
+    no_peers: bool,
+    /// Folder of inputs, scratch files and the report [default: target/bench]
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+/// Compiles the benchmark and runs it with this program as the one that is measured.
+pub fn run(args: &Args, out: &mut Output) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let output = args.output.clone().unwrap_or_else(|| workspace.target().join("bench"));
+    let output = std::path::absolute(output)?;
+    out.say("compiling the benchmark");
+    let cargo = Process::new("cargo", workspace.root()).args(["build", "--quiet", "--release", "--package", "bench"]);
+    cargo.inherit()?;
+    let table = output.join("report.txt");
+    if table.exists() {
+        fs_err::remove_file(&table)?;
+    }
+    let mut bench = Process::new(workspace.target().join("release/bench"), workspace.root())
+        .arg("--xtask")
+        .arg(std::env::current_exe()?)
+        .arg("--output")
+        .arg(&output)
+        .args(["--runs", &args.runs.to_string()])
+        .env("CARGO_MANIFEST_DIR", workspace.root().join("xtask"));
+    if !args.only.is_empty() {
+        bench = bench.arg("--only").args(&args.only);
+    }
+    if args.no_peers {
+        bench = bench.arg("--no-peers");
+    }
+    let ended = bench.inherit();
+    // One image that could not be measured does not hide the others.
+    for line in fs_err::read_to_string(&table).unwrap_or_default().lines() {
+        out.result(line);
+    }
+    ended
+}
