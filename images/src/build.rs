@@ -2,16 +2,16 @@
 //! environment, nothing of the host.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::elf;
-use crate::entry::{Entry, Node};
+use crate::entry::Entry;
 use crate::error::{Class, Error, Result};
-use crate::layer::{self, Blob, Content, Item, Layer, Plan, Section, Source};
-use crate::layout::{self, Layout};
+use crate::layer::{self, Blob, Content, Item, Layer, Plan, Source};
+use crate::layout::Layout;
 use crate::lock::{Artefact, FORMAT, Locked};
 use crate::oci::{self, LayerRef};
 use crate::progress::Progress;
@@ -19,7 +19,19 @@ use crate::rules::ca_bundle::{self, Certificate};
 use crate::rules::select::Select;
 use crate::rules::{accounts, skeleton};
 use crate::store::Store;
-use crate::tree::{Owned, Tree};
+use crate::tree::Tree;
+
+mod identity;
+mod memory;
+mod site;
+
+use identity::{environment, labels, program_of, version};
+pub use identity::{inputs_digest, name, upstream};
+use memory::Memory;
+use site::{Remembered, ca_items, read_content, remember, site_layer};
+
+/// Where the server finds the keys of plugins that are not the vendor's: outside every volume.
+const PLUGIN_KEYS: &str = "mattermost/plugin-keys";
 
 /// The assembler's own sources, hashed when it was compiled: what another assembler remembered is not believed.
 const ASSEMBLER: &str = env!("ASSEMBLER_SOURCES");
@@ -102,17 +114,6 @@ pub struct Built {
     pub fresh: bool,
 }
 
-/// What is remembered of an image without its site layer.
-#[derive(Serialize, Deserialize)]
-struct Remembered {
-    layers: Vec<LayerRef>,
-    created: u64,
-    /// The CA bundle in the topmost layer that has it: layer, offset, size.
-    bundle: Option<(Digest, u64, u64)>,
-    links: BTreeSet<String>,
-    folders: Vec<Entry>,
-}
-
 /// Builds an image, or finds that it is built, and names it in the layout.
 pub fn build(
     locked: &Locked,
@@ -151,119 +152,6 @@ pub fn build(
     let (config, digest) = (layout.put(&config)?, layout.put(&manifest)?);
     layout.name(&name, digest, manifest.len() as u64)?;
     Ok(Built { name, manifest: digest, config, layers: image.layers, fresh })
-}
-
-/// The name that the image gets: `chatops/<name>:<version>`.
-pub fn name(locked: &Locked, inputs: &Inputs) -> Result<String> {
-    Ok(format!("chatops/{}:{}", locked.name(), tag(locked, inputs, &version(locked, inputs)?)))
-}
-
-/// The digest of everything that decides this image's bytes below the site layer, and of nothing else.
-pub fn inputs_digest(locked: &Locked, inputs: &Inputs) -> Result<Digest> {
-    #[derive(Serialize)]
-    struct Identity<'a> {
-        artefacts: Vec<String>,
-        files: BTreeMap<&'a str, Digest>,
-        format: u32,
-        plugins: Vec<String>,
-        programs: BTreeMap<&'a str, Digest>,
-        spec: &'a crate::spec::Spec,
-    }
-    let sums = |artefact: &Artefact| {
-        format!("{} {} {}", artefact.name, artefact.version, artefact.sha256.map_or_else(String::new, |sha256| sha256.to_string()))
-    };
-    let mut artefacts: Vec<String> = locked.packages().iter().chain(locked.plugins()).map(sums).collect();
-    match &inputs.release {
-        Some(file) => artefacts.push(format!("file {} {}", file.version, file.sha256)),
-        None => artefacts.extend(locked.releases().iter().map(sums)),
-    }
-    let mut files = BTreeMap::new();
-    for file in &locked.spec().files {
-        files.insert(file.source.as_str(), Digest::of(fs_err::read(inputs.folder.join(&file.source))?));
-    }
-    let programs =
-        locked.spec().programs.iter().map(|program| Ok((program.package.as_str(), program_of(inputs, &program.package)?.sha256)));
-    let identity = Identity {
-        artefacts,
-        files,
-        format: FORMAT,
-        plugins: inputs
-            .plugins
-            .iter()
-            .map(|plugin| format!("{} {} {} {}", plugin.name, plugin.sha256, Digest::of(&plugin.signature), Digest::of(&plugin.key)))
-            .collect(),
-        programs: programs.collect::<Result<_>>()?,
-        spec: locked.spec(),
-    };
-    Ok(Digest::of(oci::canonical(&identity)))
-}
-
-fn program_of<'a>(inputs: &'a Inputs, package: &str) -> Result<&'a Program> {
-    inputs.programs.get(package).ok_or_else(|| Error::new(Class::Build, format!("the program {package} was not built")))
-}
-
-/// The upstream version that names the image: without epoch and Debian revision.
-fn version(locked: &Locked, inputs: &Inputs) -> Result<String> {
-    let unknown = || {
-        Error::new(
-            Class::Usage,
-            format!("images/{}/image.toml: version = \"{}\" names nothing in the image", locked.name(), locked.spec().version),
-        )
-    };
-    let (kind, name) = locked.spec().version.split_once(':').ok_or_else(unknown)?;
-    match kind {
-        "debian" => locked
-            .packages()
-            .iter()
-            .find(|package| package.name == name)
-            .map(|package| upstream(&package.version).to_owned())
-            .ok_or_else(unknown),
-        "release" => match (&inputs.release, locked.releases().first()) {
-            (Some(file), _) => Ok(file.version.clone()),
-            (None, release) => release.map(|release| release.version.clone()).ok_or_else(unknown),
-        },
-        "program" => Ok(program_of(inputs, name)?.version.clone()),
-        _ => Err(unknown()),
-    }
-}
-
-/// A Debian version without epoch and revision (Debian policy 5.6.12).
-pub fn upstream(version: &str) -> &str {
-    let version = version.split_once(':').map_or(version, |(_, rest)| rest);
-    version.rsplit_once('-').map_or(version, |(upstream, _)| upstream)
-}
-
-/// Tags know letters, digits, `_`, `.` and `-` only (OCI distribution-spec 1.1).
-fn tag(locked: &Locked, inputs: &Inputs, version: &str) -> String {
-    let mut tag = version.replace(['+', '~'], "-");
-    if locked.releases().iter().any(|release| release.name.ends_with("-team")) {
-        tag.push_str("-team");
-    }
-    if inputs.release.is_some() {
-        tag.push_str("-file");
-    }
-    tag
-}
-
-fn labels(version: &str, identity: &Digest, inputs: &Inputs) -> BTreeMap<String, String> {
-    let mut labels =
-        BTreeMap::from([("org.opencontainers.image.version".to_owned(), version.to_owned()), (INPUTS_LABEL.to_owned(), identity.oci())]);
-    if let Some(file) = &inputs.release {
-        labels.insert(RELEASE_LABEL.to_owned(), format!("a file, not the lock's release: {}", file.sha256.oci()));
-    }
-    labels
-}
-
-const PLUGIN_KEYS: &str = "mattermost/plugin-keys";
-
-/// The server splits this list at single spaces.
-fn environment(inputs: &Inputs) -> BTreeMap<String, String> {
-    let keys: BTreeSet<String> =
-        inputs.plugins.iter().map(|plugin| format!("/{PLUGIN_KEYS}/{}.asc", Digest::of(&plugin.key).short())).collect();
-    match keys.is_empty() {
-        true => BTreeMap::new(),
-        false => BTreeMap::from([("MM_PLUGINSETTINGS_SIGNATUREPUBLICKEYFILES".to_owned(), keys.into_iter().collect::<Vec<_>>().join(" "))]),
-    }
 }
 
 struct Assembly<'a> {
@@ -467,104 +355,6 @@ impl Assembly<'_> {
             }
         }
         Ok(all)
-    }
-}
-
-fn ca_items(certificates: &[Certificate], taken: &BTreeSet<String>, below: &str, time: u64) -> Vec<Item> {
-    if certificates.is_empty() {
-        return Vec::new();
-    }
-    let bundle = ca_bundle::bundle(certificates, taken);
-    let links =
-        bundle.links.iter().map(|(name, target)| Item::bare(Entry::symlink(format!("{}/{name}", ca_bundle::FOLDER), target.clone(), time)));
-    let mut items = vec![Item::text(ca_bundle::BUNDLE, format!("{below}{}", bundle.text), time)];
-    items.extend(links);
-    items
-}
-
-fn read_content(layer: &Path, owned: &Owned) -> Result<Vec<u8>> {
-    let (Some(start), Node::File { size }) = (owned.offset, &owned.entry.node) else { return Ok(Vec::new()) };
-    read_section(layer, start, *size)
-}
-
-fn read_section(layer: &Path, start: u64, size: u64) -> Result<Vec<u8>> {
-    let file = fs_err::File::open(layer)?;
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut Section { file: file.file(), start, size, at: 0 }, &mut bytes)?;
-    Ok(bytes)
-}
-
-const SITE_CAS: &str = "usr/local/share/ca-certificates";
-
-fn remember(layers: &[Layer], created: u64, tree: &Tree) -> Remembered {
-    let above = |path: &str| path.match_indices('/').map(|(at, _)| path[..at].to_owned()).chain([path.to_owned()]).collect::<Vec<_>>();
-    let folders = above(ca_bundle::FOLDER)
-        .into_iter()
-        .chain(above(SITE_CAS))
-        .filter_map(|path| tree.get(&path).map(|(_, owned)| owned.entry.clone()));
-    let bundle = tree.get(ca_bundle::BUNDLE).and_then(|(layer, owned)| match (owned.offset, &owned.entry.node) {
-        (Some(offset), Node::File { size }) => Some((layers[layer].digest, offset, *size)),
-        _ => None,
-    });
-    let prefix = format!("{}/", ca_bundle::FOLDER);
-    Remembered {
-        layers: layers.iter().map(|layer| LayerRef { name: layer.name.clone(), digest: layer.digest, size: layer.size }).collect(),
-        created,
-        bundle,
-        links: tree.iter().filter_map(|(_, owned)| owned.entry.path.strip_prefix(&prefix)).map(str::to_owned).collect(),
-        folders: folders.collect(),
-    }
-}
-
-/// The top layer: the site's CAs as files, by OpenSSL's links, and behind Debian's in the bundle.
-fn site_layer(image: &Remembered, site: &SiteInputs, layout: &Layout, memory: &Memory) -> Result<(LayerRef, bool)> {
-    let below = image.layers.iter().map(|layer| layer.digest.to_string()).collect::<Vec<_>>().join(" ");
-    let cas: BTreeMap<&str, Digest> = site.cas.iter().map(|(name, pem)| (name.as_str(), Digest::of(pem))).collect();
-    let key = Digest::of(format!("{ASSEMBLER} site {FORMAT} {below} {cas:?}"));
-    if let Some(layer) = memory.recall::<LayerRef>(&key).filter(|layer| layout.has(&layer.digest, layer.size)) {
-        return Ok((layer, false));
-    }
-    let time = image.created;
-    let mut certificates = Vec::new();
-    let mut items: Vec<Item> = image.folders.iter().cloned().map(Item::bare).collect();
-    for (name, pem) in &site.cas {
-        let stem = name.rsplit('/').next().unwrap_or(name).trim_end_matches(".pem").trim_end_matches(".crt");
-        let path = format!("{SITE_CAS}/{stem}.crt");
-        let parsed = ca_bundle::parse(pem, &path, name)?;
-        items.push(Item::text(path, parsed.iter().map(Certificate::pem).collect::<String>(), time));
-        certificates.extend(parsed);
-    }
-    let debian = match image.bundle {
-        Some((digest, offset, size)) => String::from_utf8_lossy(&read_section(&layout.blob(&digest), offset, size)?).into_owned(),
-        None => String::new(),
-    };
-    items.extend(ca_items(&certificates, &image.links, &debian, time));
-    let plan = Plan { name: "site".into(), sources: vec![Source::Items { owner: "site".into(), items }] };
-    let none = Select::none();
-    let made = layer::make(&[plan], image.layers.len(), &none, &mut Tree::default(), &layout.blobs(), 1, &|_| {})?;
-    let layer = made.into_iter().next().map(|layer| LayerRef { name: layer.name, digest: layer.digest, size: layer.size });
-    let layer = layer.ok_or_else(|| Error::new(Class::Build, "no site layer was made"))?;
-    memory.keep(&key, &layer)?;
-    Ok((layer, true))
-}
-
-/// What was made from which inputs. Losing it costs time, nothing else.
-struct Memory {
-    folder: PathBuf,
-}
-
-impl Memory {
-    fn path(&self, key: &Digest) -> PathBuf {
-        self.folder.join(format!("{key}.json"))
-    }
-
-    fn recall<T: for<'a> Deserialize<'a>>(&self, key: &Digest) -> Option<T> {
-        serde_json::from_slice(&fs_err::read(self.path(key)).ok()?).ok()
-    }
-
-    fn keep(&self, key: &Digest, value: &impl Serialize) -> Result<()> {
-        fs_err::create_dir_all(&self.folder)?;
-        layout::write_beside(&self.path(key), &oci::canonical(value))
     }
 }
 

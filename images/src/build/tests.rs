@@ -1,6 +1,7 @@
 //! Whole images from packages that the tests make.
 
 use super::*;
+use crate::layout;
 use crate::lock::{Archive, Group, Kind, Lock, Origin, Signature};
 use crate::progress::Silent;
 use crate::spec::Spec;
