@@ -15,6 +15,8 @@ pub mod digest;
 pub mod elf;
 pub mod entry;
 pub mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzzing;
 pub mod layer;
 pub mod layout;
 pub mod ledger;
