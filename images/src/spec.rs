@@ -348,15 +348,37 @@ fn is_clean_absolute(path: &str) -> bool {
 }
 
 /// Whether `path` matches `glob`: `*` stands for anything but `/`, `**` for anything.
+///
+/// Stars take as little as they can. Where that fails, the last `*` takes one character more, or where it cannot, the last
+/// `**`; no earlier star has to be asked again, so that many stars cost no more than both lengths multiplied.
 pub fn glob_matches(glob: &str, path: &str) -> bool {
-    let Some(star) = glob.find('*') else { return glob == path };
-    let Some(rest) = path.strip_prefix(&glob[..star]) else { return false };
-    let (tail, crosses) = match glob[star..].strip_prefix("**") {
-        Some(tail) => (tail, true),
-        None => (&glob[star + 1..], false),
-    };
-    let reach = if crosses { rest.len() } else { rest.find('/').unwrap_or(rest.len()) };
-    (0..=reach).filter(|at| rest.is_char_boundary(*at)).any(|at| glob_matches(tail, &rest[at..]))
+    let (mut rest, mut left) = (glob, path);
+    // What follows the star in the glob, and what the star has not taken of the path.
+    let (mut single, mut double): (Option<(&str, &str)>, Option<(&str, &str)>) = (None, None);
+    loop {
+        if let Some(tail) = rest.strip_prefix("**") {
+            (rest, single, double) = (tail, None, Some((tail, left)));
+        } else if let Some(tail) = rest.strip_prefix('*') {
+            (rest, single) = (tail, Some((tail, left)));
+        } else {
+            match (rest.chars().next(), left.chars().next()) {
+                (None, None) => return true,
+                (Some(a), Some(b)) if a == b => (rest, left) = (&rest[a.len_utf8()..], &left[b.len_utf8()..]),
+                _ => {
+                    let more = |taken: &str| taken.chars().next().map(char::len_utf8);
+                    let within = single.filter(|(_, taken)| !taken.starts_with('/') && !taken.is_empty());
+                    let star = if within.is_some() { &mut single } else { &mut double };
+                    let Some((tail, taken)) = star.as_mut() else { return false };
+                    let Some(length) = more(taken) else { return false };
+                    *taken = &taken[length..];
+                    (rest, left) = (tail, taken);
+                    if within.is_none() {
+                        single = None;
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -402,6 +424,34 @@ mod tests {
             ("/a", "/ab", false),
         ] {
             assert_eq!(glob_matches(glob, path), expected, "{glob} {path}");
+        }
+    }
+
+    /// What the two stars mean, word by word; it takes for ever where there are many.
+    fn by_definition(glob: &str, path: &str) -> bool {
+        let Some(star) = glob.find('*') else { return glob == path };
+        let Some(rest) = path.strip_prefix(&glob[..star]) else { return false };
+        let (tail, crosses) = match glob[star..].strip_prefix("**") {
+            Some(tail) => (tail, true),
+            None => (&glob[star + 1..], false),
+        };
+        let reach = if crosses { rest.len() } else { rest.find('/').unwrap_or(rest.len()) };
+        (0..=reach).filter(|at| rest.is_char_boundary(*at)).any(|at| by_definition(tail, &rest[at..]))
+    }
+
+    #[test]
+    fn many_stars_take_no_time() {
+        let path = "a".repeat(2000);
+        assert!(!glob_matches(&format!("{}b", "**a".repeat(100)), &path));
+        assert!(!glob_matches(&format!("{}b", "*a".repeat(100)), &path));
+        assert!(glob_matches(&"**a".repeat(100), &path));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(4000))]
+        #[test]
+        fn globs_match_what_the_definition_says(glob in "[ab/ö*]{0,9}", path in "[ab/ö]{0,10}") {
+            proptest::prop_assert_eq!(glob_matches(&glob, &path), by_definition(&glob, &path));
         }
     }
 }
