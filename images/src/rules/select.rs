@@ -3,7 +3,7 @@
 
 use crate::entry::{Entry, Node};
 use crate::error::Result;
-use crate::rules::usrmerge;
+use crate::rules::{skeleton, usrmerge};
 use crate::spec::{Exclude, Spec, glob_matches};
 
 /// The rules of one image that look at one entry at a time.
@@ -41,7 +41,7 @@ impl Select {
     /// The entry as the image has it, or `None` where it stays out. Folders are never left out by a glob that ends in
     /// `/**`, which is about what lies in them; a folder without content costs nothing.
     pub fn entry(&self, entry: Entry) -> Option<Entry> {
-        let mut entry = usrmerge::entry(entry)?;
+        let mut entry = usrmerge::entry(entry).filter(|entry| !skeleton::replaces(entry))?;
         let path = format!("/{}", entry.path);
         let named = |globs: &[String]| globs.iter().any(|glob| glob_matches(glob, &path));
         if named(&self.exclude.paths) && !named(&self.exclude.keep) {
@@ -94,6 +94,7 @@ mod tests {
         assert!(!kept(Entry::directory("usr/share/doc/libc6/examples", 0o755, 0)));
         assert!(!kept(Entry::file("bin/../usr/bin/ldd".replace("bin/../", ""), 1, 0o755, 0)));
         assert!(!kept(Entry::file("bin/ldd", 1, 0o755, 0)), "usrmerge comes first");
+        assert!(!kept(Entry::directory("var/run", 0o755, 0)) && kept(Entry::symlink("var/run", "/run", 0)), "/var/run is a link");
     }
 
     #[test]
