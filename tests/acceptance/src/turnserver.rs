@@ -1,0 +1,220 @@
+//! Claims about Coturn under Docker, asked with a TURN client.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::time::Duration;
+
+use images::Result;
+
+use crate::claims::Claim;
+use crate::docker::{Container, Network, Volume, loaded, said};
+use crate::turn::{Client, Credentials, Family};
+use crate::world::World;
+
+const fn claim(name: &'static str, needs: &'static [&'static str], proves: fn(&World) -> Result<()>) -> Claim {
+    Claim { name, needs, root: true, engine: true, proves }
+}
+
+/// The claims.
+pub const CLAIMS: &[Claim] = &[
+    claim("coturn::it_relays_to_the_one_allowed_peer_and_back_and_to_nobody_else", &[], relays),
+    claim("coturn::it_refuses_wrong_and_expired_credentials_and_ipv6_relays", &[], refuses),
+    claim("coturn::it_gives_an_allocation_for_each_relay_port_and_no_more", &[], fills_up),
+    claim("coturn::its_secret_shows_nowhere_and_every_option_is_understood", &[], keeps_its_secret),
+    claim("coturn::its_own_client_gets_back_what_it_sends", &["turnutils_uclient"], its_own_client),
+    claim("coturn::a_secret_that_others_can_read_is_refused", &[], refuses_an_open_secret),
+];
+
+const SECRET: &str = "an-acceptance-secret-of-40-characters-ab";
+const REALM: &str = "acceptance.test";
+const UID: u32 = 2001;
+const PORTS: std::ops::RangeInclusive<u16> = 49160..=49163;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running Coturn on a bridge; the host is the one allowed peer.
+struct Relay<'a> {
+    container: Container<'a>,
+    address: Ipv4Addr,
+    peer: Ipv4Addr,
+    // Dropped after the container, which uses them.
+    network: Network<'a>,
+    _secrets: Volume<'a>,
+}
+
+impl<'a> Relay<'a> {
+    fn start(world: &'a World) -> Result<Relay<'a>> {
+        let image = &loaded(world, "coturn")?.name;
+        let network = Network::new(world)?;
+        let secrets = Volume::of_secrets(world, image, UID, &[("turn", SECRET.as_bytes())])?;
+        let (peer, address) = (network.address(1), network.address(2));
+        let container = Self::container(world, image, &network, &secrets)?;
+        container.start()?;
+        container.wait_until_healthy()?;
+        Ok(Relay { container, address, peer, network, _secrets: secrets })
+    }
+
+    fn container(world: &'a World, image: &str, network: &Network, secrets: &Volume) -> Result<Container<'a>> {
+        let (peer, address) = (network.address(1).to_string(), network.address(2).to_string());
+        let settings = [
+            format!("COTURN_LISTENING_IP={address}"),
+            format!("COTURN_ALLOWED_PEER_IP={peer}"),
+            format!("COTURN_REALM={REALM}"),
+            format!("COTURN_MIN_PORT={}", PORTS.start()),
+            format!("COTURN_MAX_PORT={}", PORTS.end()),
+        ];
+        let secrets = secrets.at("/run/secrets:ro");
+        let mut options = vec!["--network", network.name(), "--ip", &address, "--volume", &secrets];
+        options.extend(["--tmpfs", "/run/coturn:uid=2001,gid=2001,mode=0700"]);
+        options.extend(settings.iter().flat_map(|setting| ["--env", setting]));
+        Container::create(world, image, &options)
+    }
+
+    fn client(&self, credentials: Credentials) -> Client {
+        Client::new(SocketAddrV4::new(self.address, 3478), credentials)
+    }
+}
+
+fn good() -> Credentials {
+    Credentials::of_secret(SECRET, 600)
+}
+
+fn relays(world: &World) -> Result<()> {
+    let relay = Relay::start(world)?;
+    let mut client = relay.client(good());
+    let relayed = client.allocate(Family::V4).expect("an allocation");
+    assert_eq!(relayed.ip(), relay.address);
+    assert!(PORTS.contains(&relayed.port()), "{relayed}");
+
+    // Before the permission nothing passes, in either direction.
+    let peer = UdpSocket::bind((relay.peer, 0))?;
+    let allowed = peer.local_addr()?;
+    peer.send_to(b"too early", relayed)?;
+    assert_eq!(client.permit(allowed), Ok(()));
+    client.send(allowed, b"to the Calls server");
+    peer.set_read_timeout(Some(PATIENCE))?;
+    let mut buffer = [0; 64];
+    let (length, from) = peer.recv_from(&mut buffer).expect("what the client sent");
+    assert_eq!((&buffer[..length], from), (&b"to the Calls server"[..], relayed));
+    peer.send_to(b"and back", from)?;
+    assert_eq!(client.receive(PATIENCE), Some((allowed, b"and back".to_vec())));
+
+    let others = [
+        ("loopback", "127.0.0.1:3478"),
+        ("loopback", "127.1.2.3:22"),
+        ("any", "0.0.0.0:3478"),
+        ("private", "10.0.0.1:80"),
+        ("private", "172.17.0.1:2375"),
+        ("private", "192.168.1.1:443"),
+        ("metadata", "169.254.169.254:80"),
+        ("public", "192.0.2.1:53"),
+        ("multicast", "224.0.0.1:5353"),
+        ("broadcast", "255.255.255.255:9"),
+    ];
+    for (what, other) in others {
+        assert_eq!(client.permit(other.parse().unwrap()), Err(403), "{what} {other}");
+    }
+    let neighbour = SocketAddr::from((relay.network.address(3), 80));
+    for own in [neighbour, SocketAddr::from((relay.address, 3478))] {
+        assert_eq!(client.permit(own), Err(403), "{own}");
+    }
+    // An address of the other family does not fit the allocation (443), before any list is asked. CVE-2026-27624 is of this kind.
+    let mapped = format!("[::ffff:{}]:80", relay.peer);
+    for other in ["[::ffff:127.0.0.1]:3478", "[::ffff:10.0.0.1]:80", mapped.as_str(), "[::1]:80", "[fd00::1]:80", "[ff02::1]:80"] {
+        let said = client.permit(other.parse().unwrap());
+        assert!(matches!(said, Err(403 | 443)), "{other}: {said:?}");
+    }
+    // What was refused stays so when it is tried without asking.
+    client.send(neighbour, b"never");
+    client.send(allowed, b"last");
+    let (length, _) = peer.recv_from(&mut buffer)?;
+    assert_eq!(&buffer[..length], b"last");
+    Ok(())
+}
+
+fn refuses(world: &World) -> Result<()> {
+    let relay = Relay::start(world)?;
+    let (said, realm) = relay.client(good()).challenge();
+    assert_eq!((said, realm.as_str()), (Err(401), REALM));
+    assert_eq!(relay.client(Credentials::of_secret("another-secret-of-many-characters", 600)).allocate(Family::V4), Err(401));
+    assert_eq!(relay.client(Credentials::of_secret(SECRET, -60)).allocate(Family::V4), Err(401));
+    assert_eq!(relay.client(good()).allocate(Family::V6), Err(440));
+    Ok(())
+}
+
+fn fills_up(world: &World) -> Result<()> {
+    let relay = Relay::start(world)?;
+    let mut clients: Vec<Client> = PORTS.map(|_| relay.client(good())).collect();
+    for client in &mut clients {
+        let said = client.allocate(Family::V4);
+        assert!(said.is_ok(), "{said:?}");
+    }
+    assert_eq!(relay.client(good()).allocate(Family::V4), Err(486));
+    Ok(())
+}
+
+fn keeps_its_secret(world: &World) -> Result<()> {
+    let relay = Relay::start(world)?;
+    let mut client = relay.client(good());
+    client.allocate(Family::V4).expect("an allocation");
+    let container = &relay.container;
+    assert_eq!(container.user_and_capabilities()?, (UID, "0000000000000000".to_owned()));
+    let mut listens = container.listens_on()?;
+    listens.retain(|port| !PORTS.contains(&port[4..].parse().unwrap()));
+    assert_eq!(listens, ["tcp/3478", "udp/3478"]);
+
+    let environment = fs_err::read(format!("/proc/{}/environ", container.pid()?))?;
+    let shown = [
+        ("inspect", container.inspect()?.to_string()),
+        ("top", container.docker("top").text()?),
+        ("logs", container.logs()),
+        ("environment", String::from_utf8_lossy(&environment).into_owned()),
+        ("history", crate::docker::docker(world, "history --no-trunc").arg(&world.image("coturn")?.name).text()?),
+    ];
+    for (place, text) in &shown {
+        assert!(!text.is_empty() && !text.contains(SECRET), "the secret stands in {place}: {text}");
+    }
+    let logs = &shown[2].1;
+    for bad in ["Bad configuration format", "ERROR", "Unknown", "WARNING: cannot"] {
+        assert!(!logs.contains(bad), "{bad}: {logs}");
+    }
+    Ok(())
+}
+
+fn its_own_client(world: &World) -> Result<()> {
+    let relay = Relay::start(world)?;
+    // An echo on the allowed peer, as turnutils_peer is one.
+    let peer = UdpSocket::bind((relay.peer, 0))?;
+    let port = peer.local_addr()?.port().to_string();
+    peer.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let echo = std::thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        while let Ok((length, from)) = peer.recv_from(&mut buffer) {
+            if peer.send_to(&buffer[..length], from).is_err() || &buffer[..length] == b"stop" {
+                break;
+            }
+        }
+    });
+    let (server, allowed) = (relay.address.to_string(), relay.peer.to_string());
+    let uclient = world.machine.process("turnutils_uclient").args(["-W", SECRET, "-u", "somebody", "-n", "20", "-m", "1", "-c"]);
+    let outcome = uclient.args(["-e", &allowed, "-r", &port, &server]).deadline(Duration::from_secs(60)).outcome();
+    UdpSocket::bind((relay.peer, 0))?.send_to(b"stop", (relay.peer, port.parse().unwrap()))?;
+    echo.join().unwrap();
+    let outcome = outcome?;
+    let told = said(&outcome);
+    assert!(outcome.success() && told.contains("tot_send_msgs=20, tot_recv_msgs=20"), "{told}");
+    Ok(())
+}
+
+fn refuses_an_open_secret(world: &World) -> Result<()> {
+    let image = &loaded(world, "coturn")?.name;
+    let network = Network::new(world)?;
+    for (uid, secret, wanted) in [(0, SECRET, "ermission denied"), (UID, "short", "found 5 characters")] {
+        let secrets = Volume::of_secrets(world, image, uid, &[("turn", secret.as_bytes())])?;
+        let container = Relay::container(world, image, &network, &secrets)?;
+        container.start()?;
+        assert_eq!(container.wait_until_ended()?, 2, "{}", container.logs());
+        let said = container.logs();
+        assert!(said.contains("coturn-entrypoint: ") && said.contains(wanted), "expected {wanted:?} in {said}");
+        drop(container);
+    }
+    Ok(())
+}
