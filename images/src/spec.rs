@@ -354,7 +354,8 @@ fn is_clean_absolute(path: &str) -> bool {
 pub fn glob_matches(glob: &str, path: &str) -> bool {
     let (mut rest, mut left) = (glob, path);
     // What follows the star in the glob, and what the star has not taken of the path.
-    let (mut single, mut double): (Option<(&str, &str)>, Option<(&str, &str)>) = (None, None);
+    let mut single: Option<(&str, &str)> = None;
+    let mut double = None;
     loop {
         if let Some(tail) = rest.strip_prefix("**") {
             (rest, single, double) = (tail, None, Some((tail, left)));
