@@ -7,6 +7,7 @@
 mod failure;
 pub mod fetch;
 pub mod http;
+mod known;
 mod temp;
 
 use std::io::{Read, Write};
@@ -49,6 +50,11 @@ impl Store {
     #[must_use]
     pub fn with_memory(self, folder: &Path) -> Store {
         Store { memory: folder.to_owned(), ..self }
+    }
+
+    /// The SHA-256 of a file outside of the store. It is read once and then known by inode and times, until it changes.
+    pub fn digest_of(&self, file: &Path) -> Result<Digest> {
+        known::digest(file, &self.memory)
     }
 
     /// Where the blob lies, or would lie.

@@ -108,7 +108,7 @@ impl RecipeArgs {
         for image in locked {
             let lacks = |artefact: &Artefact| self.needs(artefact) && artefact.sha256.is_none_or(|sha256| !store.has(&sha256));
             if !image.artefacts().any(lacks) {
-                let inputs = self.inputs(&image, workspace, &programs)?;
+                let inputs = self.inputs(&image, workspace, &store, &programs)?;
                 images.push((image, inputs));
             }
         }
@@ -191,13 +191,13 @@ impl RecipeArgs {
         Ok(built.into_iter().map(program).collect())
     }
 
-    fn inputs(&self, image: &Locked, workspace: &Workspace, programs: &BTreeMap<String, Program>) -> Result<Inputs> {
+    fn inputs(&self, image: &Locked, workspace: &Workspace, store: &Store, programs: &BTreeMap<String, Program>) -> Result<Inputs> {
         let mut inputs = Inputs { folder: workspace.image(image.name()), programs: programs.clone(), ..Inputs::default() };
         if image.spec().releases.is_empty() {
             return Ok(inputs);
         }
         if let Mattermost::File(path) = &self.mattermost {
-            inputs.release = Some(ReleaseFile { path: path.clone(), sha256: hash(path)?, version: version_of(path, image)? });
+            inputs.release = Some(ReleaseFile { path: path.clone(), sha256: store.digest_of(path)?, version: version_of(path, image)? });
         }
         let key = self.plugin_key.as_ref().map(fs_err::read).transpose()?.unwrap_or_default();
         for path in &self.plugin {
