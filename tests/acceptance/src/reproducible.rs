@@ -85,6 +85,7 @@ fn a_trixie_machine(world: &World) -> Result<()> {
     world.images()?;
     world.images_verb(&["fetch", "coturn", "alert-gateway", "--store", &text(&world.store())])?.capture()?;
     let root = trixie_root(world)?;
+    assert!(fs_err::read_to_string(root.join("etc/os-release"))?.contains("VERSION_CODENAME=trixie"));
     let folder = world.scratch();
     copy_checkout(world, &folder.path().join("src"))?;
     let ask = |program: &str, args: &[&str]| world.machine.process(program).args(args).text();
@@ -105,9 +106,8 @@ fn a_trixie_machine(world: &World) -> Result<()> {
         script.push_str(&format!("mount --bind '{}' '{to}'\n", from.display()));
     }
     script.push_str("mount -t proc proc proc\nmount --bind /dev dev\n");
-    script.push_str(
-        "cat etc/debian_version >&2; exec env -i PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root CARGO_HOME=/opt/cargo ",
-    );
+    script
+        .push_str("cat etc/debian_version >&2; exec env -i PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/ CARGO_HOME=/opt/cargo ");
     script.push_str("chroot . sh -c 'cd /src; shift; exec /opt/xtask/xtask images \"$@\"' sh \"$@\"\n");
     let unshare = Process::new("unshare", &root).args(["--mount", "--net", "--", "sh", "-c", &script, "sh"]).arg(&root);
     let printed = unshare.args(AGAIN).args(["--offline", "--json", "--store", "/store"]).text()?;
