@@ -167,7 +167,10 @@ fn every_file_of_every_corpus_is_read_without_a_panic() {
         for file in fs_err::read_dir(folder().join("corpus").join(target)).unwrap() {
             let path = file.unwrap().path();
             let data = fs_err::read(&path).unwrap();
-            bytes += data.len();
+            // What a fuzzer found on this machine is named by its SHA-1 and not committed.
+            if path.file_name().is_some_and(|name| name.len() != 40) {
+                bytes += data.len();
+            }
             count += 1;
             if let Err(panic) = std::panic::catch_unwind(|| body(&data)) {
                 eprintln!("{}", path.display());
