@@ -18,6 +18,7 @@ use crate::rules::select::Select;
 use crate::tar;
 use crate::tree::{Added, Owned, Tree};
 
+mod ahead;
 mod source;
 
 use source::produce;

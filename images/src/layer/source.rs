@@ -1,10 +1,10 @@
 //! Where a layer's entries come from, and how each source hands them over: decoded, selected, checked, never held whole.
 
 use std::collections::BTreeSet;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::PathBuf;
 
-use super::CHUNK;
+use super::{CHUNK, ahead};
 use crate::conveyor::Piece;
 use crate::deb::Deb;
 use crate::digest::{Digest, Hashing};
@@ -119,14 +119,18 @@ fn reading<T>(blob: &Blob, read: impl FnOnce(&mut Hashing<fs_err::File>) -> Resu
     let mut hashing = Hashing::new(fs_err::File::open(&blob.path)?);
     let result = read(&mut hashing);
     std::io::copy(&mut hashing, &mut std::io::sink())?;
-    let (_, found, _) = hashing.finish();
-    if found != blob.sha256 {
-        return Err(Error::new(Class::HashMismatch, format!("{} in the store is damaged", blob.name))
-            .detail(format!("expected sha256 {}", blob.sha256))
-            .detail(format!("found    sha256 {found}"))
-            .hint(format!("remove {} and run `cargo xtask images fetch`", blob.path.display())));
-    }
+    undamaged(blob, hashing.finish().1)?;
     result
+}
+
+fn undamaged(blob: &Blob, found: Digest) -> Result<()> {
+    if found == blob.sha256 {
+        return Ok(());
+    }
+    Err(Error::new(Class::HashMismatch, format!("{} in the store is damaged", blob.name))
+        .detail(format!("expected sha256 {}", blob.sha256))
+        .detail(format!("found    sha256 {found}"))
+        .hint(format!("remove {} and run `cargo xtask images fetch`", blob.path.display())))
 }
 
 fn produce_deb(blob: &Blob, select: &Select, sink: &mut Sink<'_>) -> Result<()> {
@@ -161,10 +165,9 @@ impl Globs<'_> {
 
 fn produce_release(blob: &Blob, strip: &str, destination: &str, owner: u32, globs: &Globs<'_>, sink: &mut Sink<'_>) -> Result<()> {
     let size = fs_err::metadata(&blob.path)?.len();
-    reading(blob, |file| {
-        let mut buffered = BufReader::with_capacity(1 << 16, file);
-        let gzip = std::io::BufRead::fill_buf(&mut buffered)?.starts_with(&[0x1f, 0x8b]);
-        let unpacked: Box<dyn Read> = if gzip { Box::new(flate2::bufread::MultiGzDecoder::new(buffered)) } else { Box::new(buffered) };
+    let (result, digest) = ahead::hashed(&blob.path, |file| {
+        let gzip = std::io::BufRead::fill_buf(file)?.starts_with(&[0x1f, 0x8b]);
+        let unpacked: Box<dyn Read> = if gzip { Box::new(flate2::bufread::MultiGzDecoder::new(file)) } else { Box::new(file) };
         let mut folders = BTreeSet::new();
         entry::read_tar(Limited::new(unpacked, entry::unpacked_limit(size)), strip, &mut |mut entry, content| {
             if globs.out(&entry.path) && entry.node != Node::Directory {
@@ -186,7 +189,9 @@ fn produce_release(blob: &Blob, strip: &str, destination: &str, owner: u32, glob
             entry.mode &= 0o755;
             emit(entry.owned_by(owner), content, sink)
         })
-    })
+    })?;
+    undamaged(blob, digest)?;
+    result
 }
 
 /// Calls `make` for each folder from the destination down to where `path` lies, once.
@@ -226,4 +231,30 @@ fn emit(entry: Entry, content: &mut dyn Read, sink: &mut Sink<'_>) -> Result<()>
         sink(Piece::Content(chunk))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Packing, append, pack};
+
+    #[test]
+    fn a_damaged_release_is_refused_by_its_hash_whatever_the_decoder_says() {
+        let mut tar = tar::Builder::new(Vec::new());
+        append(&mut tar, "top/file", tar::EntryType::Regular, 0o644, 7, "", b"content");
+        let good = pack(&tar.into_inner().expect("a tar"), Packing::Gzip);
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let read = |bytes: &[u8]| {
+            fs_err::write(file.path(), bytes).expect("written");
+            let blob = Blob { name: "release".into(), path: file.path().to_owned(), sha256: Digest::of(&good) };
+            let globs = Globs { exclude: &[], keep: &[] };
+            produce_release(&blob, "top", "opt", 0, &globs, &mut |_| Ok(()))
+        };
+        read(&good).expect("a good release");
+        let mut other_time = good.clone();
+        other_time[5] ^= 1; // gzip's own time: nothing that it packs changes
+        for damaged in [&other_time[..], &good[..good.len() - 3], b"<html>"] {
+            assert_eq!(read(damaged).expect_err("damaged").class(), Class::HashMismatch);
+        }
+    }
 }
