@@ -162,7 +162,10 @@ impl Machine {
 
     /// A program of this machine, to be run at the top of the checkout.
     pub fn process(&self, program: &str) -> Process {
-        let process = Process::new(program, &self.root).env("PATH", &self.path);
+        let mut process = Process::new(program, &self.root).env("PATH", &self.path);
+        if program == "cargo" {
+            process = without_our_package(process);
+        }
         match PARTS.iter().find(|part| part.name == program) {
             Some(part) => process.brought_by(part.command(self)),
             None => process,
@@ -222,6 +225,16 @@ pub fn missing_parts(machine: &Machine, missing: &[&Part]) -> Error {
 pub fn require(machine: &Machine, parts: &[&str]) -> Result<()> {
     let missing: Vec<&Part> = parts.iter().map(|name| Part::named(name)).filter(|part| !machine.has(part)).collect();
     if missing.is_empty() { Ok(()) } else { Err(missing_parts(machine, &missing)) }
+}
+
+/// Takes away what the cargo that runs us says about our package: build scripts that look at it (ring's) would run again, here
+/// and at the user's next `cargo xtask`, and everything above them be compiled anew.
+fn without_our_package(cargo: Process) -> Process {
+    let ours = std::env::vars_os().map(|(name, _)| name).filter(|name| {
+        let name = name.as_encoded_bytes();
+        [&b"CARGO_PKG_"[..], b"CARGO_MANIFEST_", b"CARGO_BIN_", b"CARGO_CRATE_"].iter().any(|prefix| name.starts_with(prefix))
+    });
+    ours.fold(cargo, |cargo, name| cargo.env_remove(name))
 }
 
 #[cfg(test)]
