@@ -2,6 +2,7 @@
 //!
 //! RFC 8489 (STUN, long-term credentials), RFC 8656 (TURN), draft-uberti-behave-turn-rest-00 (time-limited credentials).
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -66,6 +67,7 @@ pub struct Client {
     realm: Vec<u8>,
     nonce: Vec<u8>,
     transactions: u64,
+    waiting: VecDeque<Message>,
 }
 
 impl Client {
@@ -73,7 +75,7 @@ impl Client {
     pub fn new(server: SocketAddrV4, credentials: Credentials) -> Client {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         socket.connect(server).unwrap();
-        Client { socket, credentials, realm: Vec::new(), nonce: Vec::new(), transactions: 0 }
+        Client { socket, credentials, realm: Vec::new(), nonce: Vec::new(), transactions: 0, waiting: VecDeque::new() }
     }
 
     /// What the server says to an Allocate without credentials: 401, and the realm.
@@ -104,7 +106,8 @@ impl Client {
 
     /// The next data that a peer sent, and which one; nothing when none comes within `patience`.
     pub fn receive(&mut self, patience: Duration) -> Option<(SocketAddr, Vec<u8>)> {
-        let answer = self.read(patience, |answer| answer.kind == DATA_INDICATION)?;
+        let waiting = self.waiting.pop_front();
+        let answer = waiting.or_else(|| self.read(patience, |answer| answer.kind == DATA_INDICATION))?;
         let peer = address(answer.attribute(XOR_PEER_ADDRESS)?, &answer.transaction);
         Some((peer, answer.attribute(DATA)?.to_vec()))
     }
@@ -159,8 +162,11 @@ impl Client {
         while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             self.socket.set_read_timeout(Some(left)).unwrap();
             let Ok(length) = self.socket.recv(&mut buffer) else { continue };
-            if let Some(answer) = Message::parse(&buffer[..length]).filter(&wanted) {
-                return Some(answer);
+            match Message::parse(&buffer[..length]) {
+                Some(answer) if wanted(&answer) => return Some(answer),
+                // What a peer sent while an answer was awaited is not lost: a test may be about its not coming.
+                Some(data) if data.kind == DATA_INDICATION => self.waiting.push_back(data),
+                _ => {}
             }
         }
         None

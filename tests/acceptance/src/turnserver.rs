@@ -88,6 +88,11 @@ fn relays(world: &World) -> Result<()> {
     let peer = UdpSocket::bind((relay.peer, 0))?;
     let allowed = peer.local_addr()?;
     peer.send_to(b"too early", relayed)?;
+    // The server reads the relayed address and the client's in any order; once it has answered a few later questions, it has
+    // read what was sent before them.
+    for _ in 0..3 {
+        assert_eq!(client.permit(SocketAddr::from(([127, 0, 0, 1], 3478))), Err(403));
+    }
     assert_eq!(client.permit(allowed), Ok(()));
     client.send(allowed, b"to the Calls server");
     peer.set_read_timeout(Some(PATIENCE))?;
