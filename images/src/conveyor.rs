@@ -9,7 +9,11 @@ use crate::entry::Entry;
 use crate::error::{Class, Error, Result};
 
 /// What all sources together may hold ready, bytes.
-const BUDGET: usize = 48 << 20;
+const BUDGET: usize = 64 << 20;
+
+/// Packed sizes, bytes, of sources that are worth an early start: large enough to be waited for at the end, and small enough to
+/// find room unpacked, at about 1:3, before their turn.
+const LARGE: std::ops::RangeInclusive<u64> = 2 << 20..=(BUDGET / 3) as u64;
 
 /// What the source that is being written may be ahead, bytes.
 const AHEAD: usize = 8 << 20;
@@ -55,7 +59,6 @@ pub struct Conveyor {
 #[derive(Default)]
 struct State {
     lanes: Vec<Lane>,
-    next: usize,
     head: usize,
     held: usize,
     stopped: bool,
@@ -63,6 +66,8 @@ struct State {
 
 #[derive(Default)]
 struct Lane {
+    packed: u64,
+    taken: bool,
     filling: Vec<Piece>,
     filling_weight: usize,
     ready: VecDeque<Piece>,
@@ -71,9 +76,9 @@ struct Lane {
 }
 
 impl Conveyor {
-    /// For so many sources.
-    pub fn new(sources: usize) -> Conveyor {
-        let lanes = (0..sources).map(|_| Lane::default()).collect();
+    /// For sources of these packed sizes, bytes.
+    pub fn new(packed: impl IntoIterator<Item = u64>) -> Conveyor {
+        let lanes = packed.into_iter().map(|packed| Lane { packed, ..Lane::default() }).collect();
         Conveyor { state: Mutex::new(State { lanes, ..State::default() }), changed: Condvar::new() }
     }
 
@@ -82,11 +87,29 @@ impl Conveyor {
     }
 
     /// The next source that no thread has taken.
+    ///
+    /// One thread at least has to take them all by this: then the source that the writer is at is always under way, and
+    /// threads that wait for room are always let go.
     pub fn next_source(&self) -> Option<usize> {
+        self.take(|lanes| lanes.iter().position(|lane| !lane.taken))
+    }
+
+    /// The largest source that is worth an early start, else the next one: so that a large one is not what all wait for at
+    /// the end.
+    pub fn largest_source(&self) -> Option<usize> {
+        self.take(|lanes| {
+            let free = || lanes.iter().enumerate().filter(|(_, lane)| !lane.taken);
+            let large =
+                free().filter(|(_, lane)| LARGE.contains(&lane.packed)).max_by_key(|(index, lane)| (lane.packed, usize::MAX - index));
+            large.or_else(|| free().next()).map(|(index, _)| index)
+        })
+    }
+
+    fn take(&self, choose: impl FnOnce(&[Lane]) -> Option<usize>) -> Option<usize> {
         let mut state = self.state();
-        let index = state.next;
-        state.next += 1;
-        (index < state.lanes.len() && !state.stopped).then_some(index)
+        let index = if state.stopped { None } else { choose(&state.lanes) }?;
+        state.lanes[index].taken = true;
+        Some(index)
     }
 
     /// Puts a piece of source `index` on; waits while there is no room.
@@ -173,11 +196,12 @@ mod tests {
 
     #[test]
     fn pieces_come_in_the_order_of_sources_whoever_is_faster() {
-        let conveyor = Conveyor::new(8);
+        let conveyor = Conveyor::new([3 << 20, 0, 4 << 20, 0, 9 << 30, 0, 5 << 20, 1]);
         std::thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| {
-                    while let Some(index) = conveyor.next_source() {
+            for number in 0..3 {
+                let conveyor = &conveyor;
+                scope.spawn(move || {
+                    while let Some(index) = if number == 0 { conveyor.next_source() } else { conveyor.largest_source() } {
                         let result = (0..50).try_for_each(|n| conveyor.push(index, Piece::Content(vec![n; (index + 1) << 16])));
                         conveyor.end(index, result);
                     }
@@ -196,8 +220,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_large_starts_early_unless_it_would_not_fit() {
+        let conveyor = Conveyor::new([0, 3 << 20, 9 << 30, 4 << 20, 3 << 20]);
+        let order: Vec<usize> = std::iter::from_fn(|| conveyor.largest_source()).collect();
+        assert_eq!(order, [3, 1, 4, 0, 2]);
+    }
+
+    #[test]
+    fn sources_that_together_hold_far_more_than_the_budget_still_arrive() {
+        let conveyor = Conveyor::new([0, 3 << 20, 0, 3 << 20, 3 << 20]);
+        std::thread::scope(|scope| {
+            for number in 0..4 {
+                let conveyor = &conveyor;
+                scope.spawn(move || {
+                    while let Some(index) = if number == 0 { conveyor.next_source() } else { conveyor.largest_source() } {
+                        let result = (0..40).try_for_each(|_| conveyor.push(index, Piece::Content(vec![0; 1 << 20])));
+                        conveyor.end(index, result);
+                    }
+                });
+            }
+            for index in 0..5 {
+                let pieces = std::iter::from_fn(|| conveyor.pop(index).expect("no failure")).count();
+                assert_eq!(pieces, 40);
+            }
+        });
+    }
+
+    #[test]
     fn a_failed_writer_lets_the_threads_go() {
-        let conveyor = Conveyor::new(2);
+        let conveyor = Conveyor::new([0, 0]);
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
@@ -214,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_failed_source_is_the_writers_error() {
-        let conveyor = Conveyor::new(1);
+        let conveyor = Conveyor::new([0]);
         assert_eq!(conveyor.next_source(), Some(0));
         conveyor.push(0, Piece::Time(1)).expect("room");
         conveyor.end(0, Err(Error::new(Class::Build, "truncated")));

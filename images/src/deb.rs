@@ -10,8 +10,9 @@ use crate::error::{Class, Context, Error, Result};
 /// The most bytes that a control archive may unpack to. Real ones stay under 2 MiB.
 const CONTROL_LIMIT: u64 = 16 << 20;
 
-/// Data members above this size are decoded by several threads: from here on xz makes several blocks of them.
-const LARGE_MEMBER: u64 = 4 << 20;
+/// Data members above this size are decoded by two threads, block by block. Smaller ones are started early instead, beside
+/// others (`conveyor.rs`), which costs less: a decoder of several threads holds whole blocks of 24 MiB.
+const LARGE_MEMBER: u64 = 20 << 20;
 
 /// The names under which dpkg runs something at installation, removal or configuration.
 pub const SCRIPTS: [&str; 5] = ["config", "postinst", "postrm", "preinst", "prerm"];

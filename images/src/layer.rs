@@ -64,11 +64,13 @@ pub fn make(
     tick: &dyn Fn(u64),
 ) -> Result<Vec<Layer>> {
     let sources: Vec<&Source> = plans.iter().flat_map(|plan| &plan.sources).collect();
-    let conveyor = Conveyor::new(sources.len());
+    let conveyor = Conveyor::new(sources.iter().map(|source| source.packed()));
     std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, sources.len().max(1)) {
-            scope.spawn(|| {
-                while let Some(index) = conveyor.next_source() {
+        let (sources, conveyor) = (&sources, &conveyor);
+        for thread in 0..threads.clamp(1, sources.len().max(1)) {
+            scope.spawn(move || {
+                // The first thread goes in order, the others begin with what is large.
+                while let Some(index) = if thread == 0 { conveyor.next_source() } else { conveyor.largest_source() } {
                     let result = produce(sources[index], select, &mut |piece| conveyor.push(index, piece));
                     conveyor.end(index, result);
                 }
@@ -77,7 +79,7 @@ pub fn make(
         let mut layers = Vec::new();
         let mut source = 0;
         for (number, plan) in plans.iter().enumerate() {
-            let made = write_layer(plan, first + number, &mut source, &conveyor, tree, folder, tick);
+            let made = write_layer(plan, first + number, &mut source, conveyor, tree, folder, tick);
             match made.context(|| format!("layer \"{}\"", plan.name)) {
                 Ok(layer) => layers.push(layer),
                 Err(error) => {

@@ -91,6 +91,14 @@ impl Item {
 }
 
 impl Source {
+    /// Bytes of the file that has to be unpacked; 0 where there is none, or it cannot be asked: opening it will tell.
+    pub(super) fn packed(&self) -> u64 {
+        match self {
+            Source::Deb { blob } | Source::Release { blob, .. } => fs_err::metadata(&blob.path).map_or(0, |file| file.len()),
+            Source::Items { .. } => 0,
+        }
+    }
+
     /// Who is named as the owner.
     pub fn owner(&self) -> &str {
         match self {
