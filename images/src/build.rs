@@ -12,7 +12,7 @@ use crate::entry::Entry;
 use crate::error::{Class, Error, Result};
 use crate::layer::{self, Blob, Content, Item, Layer, Plan, Source};
 use crate::layout::Layout;
-use crate::lock::{Artefact, FORMAT, Locked};
+use crate::lock::{Artefact, FORMAT, Locked, Signature};
 use crate::oci::{self, LayerRef};
 use crate::progress::Progress;
 use crate::rules::ca_bundle::{self, Certificate};
@@ -283,10 +283,7 @@ impl Assembly<'_> {
             Ok(())
         };
         for (plugin, artefact) in self.locked.spec().plugins.iter().zip(self.locked.plugins()) {
-            let signature = artefact
-                .signature
-                .as_ref()
-                .and_then(|signature| base64::Engine::decode(&base64::engine::general_purpose::STANDARD, &signature.base64).ok());
+            let signature = artefact.signature.as_ref().map(Signature::bytes).transpose()?;
             let signature = signature.ok_or_else(|| {
                 Error::new(Class::Build, format!("plugin {} has no signature in the lock; the server would ignore it", artefact.name))
             })?;
