@@ -7,7 +7,7 @@
 //! - `healthcheck`: `GET /api/v4/system/ping?get_server_status=true` has to say OK, which covers database and file store; at most 5 s.
 //!
 //! # Environment
-//! Every `MM_…` has to be one that the server or its Calls plugin reads (`settings.txt`), of the right form. Those that carry a
+//! Every `MM_…` has to be one that the server or its Calls plugin reads (the crate `mattermost-settings`), of the right form. Those that carry a
 //! secret, such as `MM_SQLSETTINGS_DATASOURCE`, are refused here, where `inspect` would show them: they go into the file.
 //!
 //! | variable | default | meaning |

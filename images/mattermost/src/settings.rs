@@ -1,130 +1,15 @@
-//! What the server is told, checked. The server ignores an unknown name, a boolean or number that it cannot read, and JSON that
-//! does not parse, without a line in its log: bad `PLUGINSTATES` even start Calls with its defaults, open to every address.
+//! What the server is told, from the environment and the file of secrets, checked by name and form.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use entrypoint::env::nearest;
 use entrypoint::{Env, Error, Result, Secret, secret};
-use serde_json::Value;
+use mattermost_settings::Form;
 
 use crate::database::Database;
 
-/// `NAME form` lines, sorted by name.
-const KNOWN: &str = include_str!("settings.txt");
-
-/// Sections whose names change with each release: taken as they are.
-const OPEN_SECTIONS: [&str; 2] = ["MM_FEATUREFLAGS_", "MM_CONTENTFLAGGINGSETTINGS_"];
-
 const DATA_SOURCE: &str = "MM_SQLSETTINGS_DATASOURCE";
 const SECRETS_FILE: &str = "/run/secrets/mattermost.env";
-
-/// What a value has to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    Text,
-    Secret,
-    /// As Go's `strconv.ParseBool` reads it.
-    Bool,
-    /// As Go's `strconv.ParseInt` reads it, base 10.
-    Int,
-    Object,
-    Plugins,
-    PluginStates,
-    IceServers,
-}
-
-impl Form {
-    fn parse(word: &str) -> Option<Form> {
-        Some(match word {
-            "text" => Form::Text,
-            "secret" => Form::Secret,
-            "bool" => Form::Bool,
-            "int" => Form::Int,
-            "object" => Form::Object,
-            "plugins" => Form::Plugins,
-            "plugin-states" => Form::PluginStates,
-            "ice-servers" => Form::IceServers,
-            _ => return None,
-        })
-    }
-
-    fn expected(self) -> &'static str {
-        match self {
-            Form::Text | Form::Secret => "a value without quotes around it",
-            Form::Bool => "true or false",
-            Form::Int => "a whole number",
-            Form::Object => "a JSON object",
-            Form::Plugins => "a JSON object of plugin id to settings, such as {\"jenkins\":{\"jenkinsurl\":\"https://…\"}}",
-            Form::PluginStates => "a JSON object of plugin id to state, such as {\"jenkins\":{\"Enable\":true}}",
-            Form::IceServers => "a JSON array, such as [{\"urls\":[\"turn:192.0.2.10:3478?transport=udp\"]}]",
-        }
-    }
-
-    /// What is wrong with `value`, in words that do not repeat it.
-    fn wrong(self, value: &str) -> Option<String> {
-        if secret::is_quoted(value) {
-            return Some("quotes around it, which would be taken as part of the value".to_owned());
-        }
-        let json = |check: fn(&Value) -> Option<&'static str>| match serde_json::from_str(value) {
-            Ok(json) => check(&json).map(str::to_owned),
-            Err(error) => Some(format!("no JSON: {error}")),
-        };
-        match self {
-            Form::Text | Form::Secret => None,
-            Form::Bool => {
-                let known = ["1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False"].contains(&value);
-                (!known).then(|| "something else".to_owned())
-            }
-            Form::Int => value.parse::<i64>().is_err().then(|| "something else".to_owned()),
-            Form::Object => json(|json| (!json.is_object()).then_some("other JSON")),
-            Form::Plugins => json(wrong_plugins),
-            Form::PluginStates => json(wrong_states),
-            Form::IceServers => json(wrong_ice_servers),
-        }
-    }
-}
-
-fn wrong_plugins(json: &Value) -> Option<&'static str> {
-    let Some(plugins) = json.as_object() else { return Some("other JSON") };
-    if !plugins.values().all(Value::is_object) {
-        return Some("a plugin whose settings are no object");
-    }
-    let calls = plugins.get("com.mattermost.calls").and_then(Value::as_object).into_iter().flatten();
-    let mut servers = calls.filter(|(name, _)| name.eq_ignore_ascii_case("iceserversconfigs")).map(|(_, value)| value);
-    // Unlike in MM_CALLS_ICE_SERVERS_CONFIGS, the plugin unquotes it here first.
-    let nested = |value: &Value| {
-        let parsed = value.as_str().and_then(|text| serde_json::from_str(text).ok());
-        parsed.is_some_and(|servers: Value| wrong_ice_servers(&servers).is_none())
-    };
-    (!servers.all(nested)).then_some("iceserversconfigs of com.mattermost.calls that is no JSON array inside a JSON string")
-}
-
-fn wrong_states(json: &Value) -> Option<&'static str> {
-    let Some(states) = json.as_object() else { return Some("other JSON") };
-    let good = |state: &Value| {
-        let fields = state.as_object().filter(|fields| fields.len() == 1);
-        fields.is_some_and(|fields| fields.iter().all(|(name, value)| name.eq_ignore_ascii_case("enable") && value.is_boolean()))
-    };
-    (!states.values().all(good)).then_some("a state that is not {\"Enable\":true} or {\"Enable\":false}")
-}
-
-fn wrong_ice_servers(json: &Value) -> Option<&'static str> {
-    let Some(servers) = json.as_array() else { return Some("other JSON") };
-    let schemes = ["stun:", "stuns:", "turn:", "turns:"];
-    for server in servers {
-        let Some(fields) = server.as_object() else { return Some("a server that is no object") };
-        let urls = fields.get("urls").and_then(Value::as_array).filter(|urls| !urls.is_empty());
-        let url = |url: &Value| url.as_str().is_some_and(|url| schemes.iter().any(|scheme| url.starts_with(scheme)));
-        if !urls.is_some_and(|urls| urls.iter().all(url)) {
-            return Some("a server without a list \"urls\" of stun:, stuns:, turn: or turns: addresses");
-        }
-        if !fields.iter().all(|(name, value)| name == "urls" || (matches!(name.as_str(), "username" | "credential") && value.is_string())) {
-            return Some("a server with something else than urls, username and credential");
-        }
-    }
-    None
-}
 
 /// The settings of the server, from both places.
 #[derive(Debug)]
@@ -135,10 +20,9 @@ pub struct Settings {
 impl Settings {
     /// Reads environment and file; the error tells everything that is wrong.
     pub fn read(env: &Env) -> Result<Self> {
-        let known = known();
         env.refuse_unknown("MATTERMOST_", &["MATTERMOST_SECRETS_FILE", "MATTERMOST_CA_FILE"]);
         for (name, value) in env.iter().filter(|(name, _)| name.starts_with("MM_")) {
-            match form(&known, name) {
+            match form(name) {
                 Ok(Form::Secret) => env.refuse(
                     Error::settings(format!("{name} is a secret, and stands in the container's environment"))
                         .detail("expected it in the file that MATTERMOST_SECRETS_FILE names"),
@@ -153,7 +37,7 @@ impl Settings {
             None
         });
         for (name, value) in secrets.iter().flatten() {
-            match form(&known, name) {
+            match form(name) {
                 Ok(form) => form.wrong(value.expose()).into_iter().for_each(|found| env.refuse(unusable(name, form, &found, None))),
                 Err(error) => env.refuse(error),
             }
@@ -189,22 +73,13 @@ fn unusable(name: &str, form: Form, found: &str, value: Option<&str>) -> Error {
     }
 }
 
-fn known() -> BTreeMap<&'static str, Form> {
-    let lines = KNOWN.lines().filter(|line| !line.starts_with('#'));
-    lines.filter_map(|line| line.split_once(' ').and_then(|(name, form)| Some((name, Form::parse(form)?)))).collect()
-}
-
-fn form(known: &BTreeMap<&'static str, Form>, name: &str) -> Result<Form> {
-    if let Some(form) = known.get(name) {
-        return Ok(*form);
-    }
-    if OPEN_SECTIONS.iter().any(|section| name.starts_with(section)) {
-        return Ok(Form::Text);
-    }
-    let error = Error::settings(format!("{name} is not a setting of Mattermost, which would ignore it"));
-    Err(match nearest(name, known.keys().copied()) {
-        Some(near) => error.detail(format!("did you mean {near}?")),
-        None => error,
+fn form(name: &str) -> Result<Form> {
+    mattermost_settings::form(name).map_err(|unknown| {
+        let error = Error::settings(format!("{name} is not a setting of Mattermost, which would ignore it"));
+        match unknown.nearest {
+            Some(near) => error.detail(format!("did you mean {near}?")),
+            None => error,
+        }
     })
 }
 
@@ -238,13 +113,6 @@ mod tests {
     }
 
     const SOURCE: &str = "MM_SQLSETTINGS_DATASOURCE=postgres://mm:hush@db:5432/mm?sslmode=verify-full\n";
-
-    #[test]
-    fn the_list_is_sorted_and_every_line_has_a_form() {
-        let lines: Vec<&str> = KNOWN.lines().skip(1).collect();
-        assert!(lines.is_sorted(), "sort it: a diff is then easy to read");
-        assert_eq!(known().len(), lines.len(), "a line has no known form, or a name stands there twice");
-    }
 
     #[test]
     fn a_usual_site_is_taken() {
