@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::deb::Control;
-use crate::digest::{Digest, Hashing};
+use crate::digest::Digest;
 use crate::entry::{self, Entry, Node};
 use crate::error::{Class, Context, Error, Result};
 use crate::layer::Section;
@@ -219,9 +219,7 @@ impl Layer {
     /// Whether the bytes are those of the digest.
     pub fn is_whole(&self) -> Result<bool> {
         let file = fs_err::File::open(&self.file)?;
-        let mut hashing = Hashing::new(self.section(&file, 0, self.size));
-        std::io::copy(&mut hashing, &mut std::io::sink())?;
-        Ok(hashing.finish().1 == self.digest)
+        Ok(Digest::of_reader(self.section(&file, 0, self.size))?.0 == self.digest)
     }
 
     /// Everything in it, in the order of the tar.

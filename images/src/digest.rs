@@ -1,7 +1,8 @@
 //! SHA-256 digests as a type, so that a path, a version and a digest cannot be mixed up.
 
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,19 @@ impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: impl AsRef<[u8]>) -> Self {
         Digest(sha2::Sha256::digest(bytes.as_ref()).into())
+    }
+
+    /// The digest of all that `source` still gives, and its length in bytes.
+    pub fn of_reader(source: impl Read) -> io::Result<(Self, u64)> {
+        let mut hashing = Hashing::new(source);
+        io::copy(&mut hashing, &mut io::sink())?;
+        let (_, digest, bytes) = hashing.finish();
+        Ok((digest, bytes))
+    }
+
+    /// The digest of the file at `path`, and its length in bytes. Errors name the file.
+    pub fn of_file(path: &Path) -> io::Result<(Self, u64)> {
+        Self::of_reader(fs_err::File::open(path)?)
     }
 
     /// The form that OCI descriptors use: `sha256:` and 64 hex digits.
@@ -104,7 +118,7 @@ impl<T> Hashing<T> {
 }
 
 impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.hasher.update(&buffer[..count]);
         self.bytes += count as u64;
@@ -113,14 +127,14 @@ impl<R: Read> Read for Hashing<R> {
 }
 
 impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let count = self.inner.write(buffer)?;
         self.hasher.update(&buffer[..count]);
         self.bytes += count as u64;
         Ok(count)
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
     }
 }
@@ -138,6 +152,17 @@ mod tests {
         for bad in ["", "TBD", &empty[1..], &empty.to_uppercase(), &format!("sha256:{empty}")] {
             assert!(bad.parse::<Digest>().is_err(), "{bad} was taken for a digest");
         }
+    }
+
+    #[test]
+    fn a_file_is_hashed_to_its_end_and_an_error_names_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        let bytes = vec![7; 1 << 20];
+        fs_err::write(&path, &bytes).expect("written");
+        assert_eq!(Digest::of_file(&path).expect("readable"), (Digest::of(&bytes), 1 << 20));
+        let error = Digest::of_file(&folder.path().join("none")).expect_err("no file");
+        assert!(error.to_string().contains("none"), "{error}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::digest::{Digest, Hashing};
 use crate::elf;
 use crate::entry::{self, Entry, Node};
 use crate::error::{Context, Result};
+use crate::file::Beside;
 use crate::rules::select::Select;
 use crate::tar;
 use crate::tree::{Added, Owned, Tree};
@@ -102,9 +103,10 @@ fn write_layer(
     tick: &dyn Fn(u64),
 ) -> Result<Layer> {
     fs_err::create_dir_all(folder)?;
-    let file = tempfile::Builder::new().prefix(".layer-").tempfile_in(folder)?;
+    // A layer is as readable as the image it belongs to.
+    let beside = Beside::create(folder, 0o644)?;
     let mut writer = LayerWriter {
-        tar: tar::Writer::new(Hashing::new(Chunks::new(file.as_file()))),
+        tar: tar::Writer::new(Hashing::new(Chunks::new(beside.file()))),
         tree,
         number,
         folders: BTreeSet::new(),
@@ -125,15 +127,13 @@ fn write_layer(
     let (_, digest, _) = hashing.finish();
     for owned in &mut entries {
         if owned.dynamic.is_some() {
-            owned.dynamic = read_dynamic(file.as_file(), owned)?;
+            owned.dynamic = read_dynamic(beside.file(), owned)?;
         }
     }
     for owned in &entries {
         tree.set_dynamic(&owned.entry.path, owned.dynamic.clone());
     }
-    // A layer is as readable as the image it belongs to.
-    file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-    file.persist(folder.join(digest.to_string())).map_err(|error| error.error)?;
+    beside.publish_cached(&folder.join(digest.to_string()))?;
     Ok(Layer { name: plan.name.clone(), digest, size, time, entries })
 }
 

@@ -5,11 +5,11 @@
 //! written beside and renamed, under `.index.lock`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 use crate::error::{Class, Context, Error, Result};
+use crate::file::write_cached;
 use crate::oci::{self, Descriptor, Index, Manifest, Platform};
 
 /// A layout folder.
@@ -26,7 +26,7 @@ impl Layout {
         building.lock_shared()?;
         let marker = root.join("oci-layout");
         if !marker.exists() {
-            write_beside(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+            write_cached(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
         Ok(Layout { root: root.to_owned(), building })
     }
@@ -55,7 +55,7 @@ impl Layout {
     pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
         if !self.has(&digest, bytes.len() as u64) {
-            write_beside(&self.blob(&digest), bytes)?;
+            write_cached(&self.blob(&digest), bytes)?;
         }
         Ok(digest)
     }
@@ -82,7 +82,7 @@ impl Layout {
         index.manifests.push(new);
         index.manifests.sort_by(|a, b| a.annotations.get(oci::REF_NAME).cmp(&b.annotations.get(oci::REF_NAME)));
         if index != before {
-            write_beside(&self.root.join("index.json"), &oci::canonical(&index))?;
+            write_cached(&self.root.join("index.json"), &oci::canonical(&index))?;
         }
         Ok(())
     }
@@ -141,16 +141,6 @@ pub fn read_blob(root: &Path, digest: &str) -> Result<Vec<u8>> {
             .hint("remove the folder; the next build makes it again"));
     }
     Ok(bytes)
-}
-
-/// Writes a file beside its place and renames it, so that it is there whole or not at all.
-pub fn write_beside(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file =
-        tempfile::Builder::new().prefix(".new-").permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
 }
 
 fn lock_file(path: &Path) -> Result<fs_err::File> {

@@ -15,6 +15,7 @@ pub mod digest;
 pub mod elf;
 pub mod entry;
 pub mod error;
+pub mod file;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzzing;
 pub mod layer;

@@ -107,10 +107,7 @@ fn build_one(setup: &Setup, session: &cargo::Session, name: &str) -> Result<Buil
     let digest = Digest::of(&bytes);
     let path = folder.join(digest.to_string());
     fs_err::create_dir_all(&folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(&folder).context(|| format!("writing {}", path.display()))?;
-    std::io::Write::write_all(&mut file, &bytes)?;
-    file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    file.persist(&path).map_err(|error| error.error)?;
+    crate::file::write_beside(&path, &bytes, 0o755)?;
     Ok(BuiltProgram { path, digest, size: bytes.len() as u64 })
 }
 

@@ -1,9 +1,9 @@
 //! Releases and plugins of vendors: how their entries in the lock come to a SHA-256.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek};
 
-use crate::digest::{Digest, Hashing};
-use crate::error::{Class, Context, Error, Result};
+use crate::digest::Digest;
+use crate::error::{Class, Error, Result};
 use crate::lock::{Artefact, Kind, Lock, Origin};
 use crate::openpgp::Keyring;
 
@@ -51,7 +51,8 @@ pub fn accept_release_file(
     let fingerprints = keyring.fingerprints();
     let allowed: Vec<&str> = fingerprints.iter().map(String::as_str).collect();
     keyring.verify_detached(&mut tarball, signature, &allowed, &format!("{name} {version}"))?;
-    let (digest, size) = hash(&mut tarball)?;
+    tarball.rewind()?;
+    let (digest, size) = Digest::of_reader(tarball)?;
     accept_release(lock, name, version, digest, Some(size))
 }
 
@@ -65,18 +66,11 @@ pub fn accept_plugin(lock: &mut Lock, name: &str, mut bundle: impl Read + Seek, 
     let keyring = Keyring::parse(key, "the plugin's key")?;
     let file = entry.from.file_name().to_owned();
     keyring.verify_detached(&mut bundle, &signature.bytes()?, &[&signature.fingerprint], &file)?;
-    let (digest, size) = hash(&mut bundle)?;
+    bundle.rewind()?;
+    let (digest, size) = Digest::of_reader(bundle)?;
     entry.sha256 = Some(digest);
     entry.size = Some(size);
     Ok(())
-}
-
-fn hash(file: &mut (impl Read + Seek)) -> Result<(Digest, u64)> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut hashing = Hashing::new(file);
-    std::io::copy(&mut hashing, &mut std::io::sink()).context(|| "hashing what was signed")?;
-    let (_, digest, size) = hashing.finish();
-    Ok((digest, size))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::{layout, oci};
+use crate::{file, oci};
 
 /// A folder of small JSON files by key.
 pub(super) struct Memory {
@@ -24,6 +24,6 @@ impl Memory {
 
     pub(super) fn keep(&self, key: &Digest, value: &impl Serialize) -> Result<()> {
         fs_err::create_dir_all(&self.folder)?;
-        layout::write_beside(&self.path(key), &oci::canonical(value))
+        file::write_cached(&self.path(key), &oci::canonical(value))
     }
 }

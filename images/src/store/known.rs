@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::digest::{Digest, Hashing};
+use crate::digest::Digest;
 use crate::error::Result;
 
 /// A file may change twice within one tick of the file system's clock; what changed just now is not believed to stay.
@@ -23,12 +23,10 @@ pub(super) fn digest(path: &Path, folder: &Path) -> Result<Digest> {
     if let Some(known) = fs_err::read_to_string(&note).ok().and_then(|text| text.trim().parse().ok()) {
         return Ok(known);
     }
-    let mut hashing = Hashing::new(file);
-    std::io::copy(&mut hashing, &mut std::io::sink())?;
-    let (file, digest, _) = hashing.finish();
+    let (digest, _) = Digest::of_reader(&file)?;
     if before.is_settled(SystemTime::now()) && Seen::of(&file.metadata()?) == before {
         fs_err::create_dir_all(folder)?;
-        crate::layout::write_beside(&note, digest.to_string().as_bytes())?;
+        crate::file::write_cached(&note, digest.to_string().as_bytes())?;
     }
     Ok(digest)
 }

@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use images::digest::Hashing;
+use images::file::write_beside;
 use images::lock::{Artefact, Kind, Lock};
 use images::progress::human;
 use images::vendor::{PLUGIN_KEY_URL, accept_plugin};
 use images::{Class, Digest, Error, Result, Store};
 
-use super::lock::write_beside;
 use super::options::StoreArgs;
 use crate::output::Output;
 use crate::workspace::Workspace;
@@ -48,7 +47,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
 
 /// Keeps `file` if the lock names it, or if it is a plugin that `key` verifies, and says which entries it satisfies.
 fn add(store: &Store, lock: &mut Lock, workspace: &Workspace, file: &Path, key: Option<&[u8]>) -> Result<String> {
-    let (digest, size) = hash(file)?;
+    let (digest, size) = Digest::of_file(file)?;
     let satisfied: Vec<&Artefact> = lock.artefacts.iter().filter(|artefact| artefact.sha256 == Some(digest)).collect();
     if satisfied.is_empty() {
         return match unpinned(lock, file, key.is_some()) {
@@ -89,16 +88,9 @@ fn add_plugin(store: &Store, lock: &mut Lock, workspace: &Workspace, plugin: &st
     let artefact = accepted.artefact(Kind::Plugin, plugin).ok_or_else(|| Error::new(Class::Build, format!("{plugin} left the lock")))?;
     store.insert(fs_err::File::open(file)?, artefact.sha256, artefact.size)?;
     let line = format!("{} is {} {}; images/lock.json now names its SHA-256", file.display(), artefact.name, artefact.version);
-    write_beside(&workspace.lock(), accepted.to_text().as_bytes())?;
+    write_beside(&workspace.lock(), accepted.to_text().as_bytes(), 0o644)?;
     *lock = accepted;
     Ok(line)
-}
-
-fn hash(file: &Path) -> Result<(Digest, u64)> {
-    let mut source = Hashing::new(fs_err::File::open(file)?);
-    std::io::copy(&mut source, &mut std::io::sink())?;
-    let (_, digest, size) = source.finish();
-    Ok((digest, size))
 }
 
 /// An artefact and who needs it: `libc6 2.41-12 (coturn, postgres)`.

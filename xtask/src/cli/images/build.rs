@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use images::build::{self, Built};
+use images::file::Beside;
 use images::layout::Layout;
 use images::progress::human;
 use images::{Context, Error, Result};
@@ -96,10 +97,9 @@ fn deliver(root: &Path, built: &[Built], args: &BuildArgs, out: &mut Output) -> 
     let names: Vec<String> = built.iter().map(|image| image.name.clone()).collect();
     if let Some(file) = &args.archive {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let temporary = tempfile::Builder::new().prefix(".archive-").tempfile_in(folder)?;
-        images::archive::write(root, &names, std::io::BufWriter::with_capacity(1 << 20, temporary.as_file()))?;
-        temporary.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        temporary.persist(file).map_err(|error| error.error)?;
+        let beside = Beside::create(folder, 0o644)?;
+        images::archive::write(root, &names, std::io::BufWriter::with_capacity(1 << 20, beside.file()))?;
+        beside.publish(file)?;
         out.say(format!("wrote {}", file.display()));
     }
     if args.load && !names.is_empty() {

@@ -1,11 +1,12 @@
 //! `cargo xtask images lock`: pin what the specs name, move pins, decide about maintainer scripts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Cursor, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{Cursor, Read};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use images::debian_index::Trust;
+use images::file::write_beside;
 use images::ledger::{Decision, parse_decision};
 use images::lock::{Artefact, Kind, Lock, Origin, diff};
 use images::openpgp::Keyring;
@@ -13,7 +14,7 @@ use images::relock::{Relock, Relocked, Update, empty};
 use images::spec::Spec;
 use images::store::http::chain;
 use images::store::{Options, http_client};
-use images::{Class, Context, Error, Result, Store, vendor};
+use images::{Class, Error, Result, Store, vendor};
 
 use super::options::StoreArgs;
 use crate::mirror::MirrorArgs;
@@ -109,7 +110,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
         return Ok(());
     }
     lines.iter().for_each(|line| out.result(line));
-    write_beside(&workspace.lock(), lock.to_text().as_bytes())?;
+    write_beside(&workspace.lock(), lock.to_text().as_bytes(), 0o644)?;
     out.say(format!("wrote {}", workspace.lock().display()));
     Ok(())
 }
@@ -216,16 +217,6 @@ fn get(url: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     response.take(PLUGIN_LIMIT).read_to_end(&mut bytes).map_err(|error| failed(error.to_string()))?;
     Ok(bytes)
-}
-
-/// Whole or not at all: written beside the target, then renamed.
-pub(super) fn write_beside(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error).context(|| format!("writing {}", path.display()))?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -226,13 +226,7 @@ fn plugin(path: &Path, key: &[u8]) -> Result<PluginFile> {
     let prints = keyring.fingerprints();
     let allowed: Vec<&str> = prints.iter().map(String::as_str).collect();
     keyring.verify_detached(fs_err::File::open(path)?, &signature, &allowed, &name)?;
-    Ok(PluginFile { name, path: path.to_owned(), sha256: hash(path)?, signature, key: key.to_vec() })
-}
-
-fn hash(path: &Path) -> Result<Digest> {
-    let mut hashing = images::digest::Hashing::new(fs_err::File::open(path)?);
-    std::io::copy(&mut hashing, &mut std::io::sink())?;
-    Ok(hashing.finish().1)
+    Ok(PluginFile { name, path: path.to_owned(), sha256: Digest::of_file(path)?.0, signature, key: key.to_vec() })
 }
 
 /// The version in the vendor's file name, `mattermost-team-11.7.9-linux-amd64.tar.gz`; else the lock's.

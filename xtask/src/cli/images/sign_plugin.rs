@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use images::file::write_beside;
 use images::openpgp::sign_detached;
 use images::{Class, Error, Result};
 
-use super::lock::write_beside;
 use crate::output::Output;
 
 /// Sign a plugin bundle with your own RSA key: writes FILE.sig
@@ -39,7 +39,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let passphrase = passphrase.strip_suffix(b"\n").unwrap_or(&passphrase);
     let passphrase = passphrase.strip_suffix(b"\r").unwrap_or(passphrase);
     let signature = sign_detached(fs_err::File::open(&args.file)?, &fs_err::read(&args.key)?, passphrase, &args.key.display().to_string())?;
-    write_beside(&target, &signature)?;
+    write_beside(&target, &signature, 0o644)?;
     out.result(target.display().to_string());
     Ok(())
 }
