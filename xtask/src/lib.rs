@@ -6,4 +6,5 @@ pub mod machine;
 pub mod mirror;
 pub mod output;
 pub mod process;
+pub mod site;
 pub mod workspace;

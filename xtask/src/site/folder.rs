@@ -1,0 +1,175 @@
+//! The folder of a site: what lies where, and one run at a time.
+//!
+//! | path | mode | holds |
+//! |---|---|---|
+//! | `site.toml` | 0644 | what a person wrote; optional |
+//! | `secrets.env` | 0600 | passwords and keys, generated or imported |
+//! | `pki/` | 0700 | `ca.pem`, `ca-key.pem`; `NAME.pem` (leaf, then chain) and `NAME-key.pem` of each service; keys 0600 |
+//! | `env/` | 0755 | settings of each service, without secrets |
+//! | `compose.json` | 0644 | the Compose file |
+//! | `integrations/` | 0700 | ready files for Jenkins, GitLab, SonarQube |
+//! | `onboarding/` | 0755 | the page for phones and desktops |
+//! | `.lock` | 0600 | held while a command writes |
+//!
+//! All belongs to whoever runs `cargo xtask`. Everything but `site.toml`, `secrets.env` and `pki/` can be deleted: the next
+//! command writes it again.
+
+use std::fs::TryLockError;
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use images::{Class, Error, Result};
+
+use super::model::Service;
+
+/// The folder of a site; it may not exist yet.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    root: PathBuf,
+}
+
+/// Held while a command writes into the folder; the system lets go of it when the process ends, however it ends.
+#[derive(Debug)]
+pub struct Held(#[expect(dead_code, reason = "kept open, and with it locked")] fs_err::File);
+
+impl Folder {
+    /// The site in `root`.
+    pub fn new(root: &Path) -> Self {
+        Folder { root: root.to_owned() }
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `site.toml`.
+    pub fn toml(&self) -> PathBuf {
+        self.root.join("site.toml")
+    }
+
+    /// `secrets.env`.
+    pub fn secrets(&self) -> PathBuf {
+        self.root.join("secrets.env")
+    }
+
+    /// `pki/`.
+    pub fn pki(&self) -> PathBuf {
+        self.root.join("pki")
+    }
+
+    /// `pki/ca.pem`.
+    pub fn ca(&self) -> PathBuf {
+        self.pki().join("ca.pem")
+    }
+
+    /// `pki/ca-key.pem`.
+    pub fn ca_key(&self) -> PathBuf {
+        self.pki().join("ca-key.pem")
+    }
+
+    /// `pki/NAME.pem`: the leaf of a service, then its chain.
+    pub fn certificate(&self, service: Service) -> PathBuf {
+        self.pki().join(format!("{}.pem", service.name()))
+    }
+
+    /// `pki/NAME-key.pem`.
+    pub fn key(&self, service: Service) -> PathBuf {
+        self.pki().join(format!("{}-key.pem", service.name()))
+    }
+
+    /// `env/NAME.env`.
+    pub fn env(&self, service: Service) -> PathBuf {
+        self.root.join("env").join(format!("{}.env", service.name()))
+    }
+
+    /// `compose.json`.
+    pub fn compose(&self) -> PathBuf {
+        self.root.join("compose.json")
+    }
+
+    /// `integrations/`.
+    pub fn integrations(&self) -> PathBuf {
+        self.root.join("integrations")
+    }
+
+    /// `onboarding/`.
+    pub fn onboarding(&self) -> PathBuf {
+        self.root.join("onboarding")
+    }
+
+    /// Makes the folder where it is missing, and keeps every other command out of it until the value is dropped. A command
+    /// that holds it already is named by its process number.
+    pub fn hold(&self) -> Result<Held> {
+        make_folder(&self.root, 0o755)?;
+        let path = self.root.join(".lock");
+        let mut file = fs_err::OpenOptions::from_options({
+            let mut options = std::fs::OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(NO_FOLLOW);
+            options
+        })
+        .open(&path)?;
+        match file.file().try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                file.read_to_string(&mut holder)?;
+                let holder = holder.trim();
+                let who = if holder.is_empty() { "another command".to_owned() } else { format!("another command (process {holder})") };
+                return Err(Error::new(Class::Check, format!("{who} is at work in {}", self.root.display())).hint("wait for it to end"));
+            }
+            Err(TryLockError::Error(error)) => return Err(Error::from(error).context(format!("locking {}", path.display()))),
+        }
+        file.set_len(0)?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(Held(file))
+    }
+}
+
+/// `O_NOFOLLOW` of Linux on amd64: a link in the lock's place is an error.
+const NO_FOLLOW: i32 = 0o400_000;
+
+/// Makes a folder and those above it; a new one gets `mode`, one that exists keeps its own.
+pub fn make_folder(folder: &Path, mode: u32) -> Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(mode)
+        .create(folder)
+        .map_err(|error| Error::from(error).context(format!("making the folder {}", folder.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_command_at_a_time_and_the_next_after_it() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(&root.path().join("site"));
+        let held = folder.hold().unwrap();
+        let refused = folder.hold().unwrap_err();
+        assert!(refused.to_string().contains(&format!("process {}", std::process::id())), "{refused}");
+        drop(held);
+        folder.hold().unwrap();
+    }
+
+    #[test]
+    fn a_link_in_the_locks_place_is_not_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let other = root.path().join("other");
+        fs_err::write(&other, "precious").unwrap();
+        std::os::unix::fs::symlink(&other, root.path().join(".lock")).unwrap();
+        assert!(Folder::new(root.path()).hold().is_err());
+        assert_eq!(fs_err::read_to_string(&other).unwrap(), "precious");
+    }
+
+    #[test]
+    fn every_path_lies_in_the_folder() {
+        let folder = Folder::new(Path::new("site"));
+        assert_eq!(folder.certificate(Service::AlertGateway), Path::new("site/pki/alert-gateway.pem"));
+        assert_eq!(folder.key(Service::Postgres), Path::new("site/pki/postgres-key.pem"));
+        assert_eq!(folder.env(Service::Coturn), Path::new("site/env/coturn.env"));
+    }
+}
