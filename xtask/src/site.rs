@@ -1,11 +1,13 @@
 //! One installation: what it is ([`Site`]), where its files lie ([`Folder`]), and what is made from them.
 
 pub mod addresses;
+pub mod env_file;
 pub mod folder;
 pub mod model;
 pub mod names;
 mod parse;
 pub mod reader;
+pub mod secrets;
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
