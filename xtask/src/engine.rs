@@ -1,6 +1,7 @@
 //! The Docker Engine: asking whether one answers, and starting one where none does.
 
 pub mod api;
+pub mod project;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

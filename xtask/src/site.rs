@@ -1,6 +1,7 @@
 //! One installation: what it is ([`Site`]), where its files lie ([`Folder`]), and what is made from them.
 
 pub mod addresses;
+pub mod compose;
 pub mod env_file;
 pub mod folder;
 pub mod model;

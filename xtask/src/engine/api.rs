@@ -29,6 +29,19 @@ impl Engine {
         Ok(Engine { docker, runtime })
     }
 
+    pub(super) fn docker(&self) -> &Docker {
+        &self.docker
+    }
+
+    pub(super) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// Whether the Engine has an image with this ID, `sha256:…`.
+    pub fn has_image(&self, id: &str) -> bool {
+        self.block_on(self.docker.inspect_image(id)).is_ok()
+    }
+
     /// Loads an image of a layout, and checks that what the Engine has is what was built: its ID is the configuration's digest.
     pub fn load(&self, layout: &Path, name: &str, config: &Digest) -> Result<()> {
         let mut file = tempfile::tempfile()?;

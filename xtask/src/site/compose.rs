@@ -1,0 +1,320 @@
+//! A site and its images → the Compose file, in JSON. Pure; no secret enters it.
+//!
+//! What a container may do is the least that its program needs: no capability, no new privilege, a read-only root with the
+//! tmpfs it writes to, an account of its own, limits on memory and processes.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::model::{PerService, Service, Site};
+
+/// The internal network, on which PostgreSQL is alone with Mattermost.
+const BACKEND: &str = "backend";
+/// The network of services that publish ports: a container that is on internal networks only publishes none.
+const FRONTEND: &str = "frontend";
+/// Where secrets stand in every container.
+pub const SECRETS: &str = "/run/secrets";
+
+/// Who can reach Mattermost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// This machine alone. The first account of an empty server becomes its administrator, whoever makes it, so nobody else may
+    /// come first.
+    Loopback,
+    /// Everybody on the LAN, and the Docker networks of the tool chain.
+    Lan,
+}
+
+/// What the file names besides the site: everything by its content, so that a change of content is a change of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Image ID of each service, `sha256:…`.
+    pub images: PerService<String>,
+    /// Name of the volume with each service's secrets.
+    pub secrets: PerService<String>,
+    /// SHA-256 of each service's settings file; a container is made anew when it changes.
+    pub settings: PerService<String>,
+}
+
+/// A Compose file, in the words of the Compose specification.
+#[derive(Clone, Debug, Serialize)]
+pub struct ComposeFile {
+    name: String,
+    services: BTreeMap<&'static str, Container>,
+    networks: BTreeMap<String, Value>,
+    volumes: BTreeMap<String, Value>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Container {
+    image: String,
+    pull_policy: &'static str,
+    user: String,
+    read_only: bool,
+    cap_drop: [&'static str; 1],
+    security_opt: [&'static str; 1],
+    mem_limit: u64,
+    pids_limit: u32,
+    restart: &'static str,
+    stop_grace_period: &'static str,
+    logging: Value,
+    env_file: [String; 1],
+    labels: BTreeMap<&'static str, String>,
+    volumes: Vec<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tmpfs: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    networks: BTreeMap<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network_mode: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ports: Vec<Value>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    depends_on: BTreeMap<&'static str, Value>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    extra_hosts: BTreeMap<String, String>,
+}
+
+impl ComposeFile {
+    /// The file as it is written: two blanks, sorted, a newline at the end.
+    pub fn text(&self) -> String {
+        let text = serde_json::to_string_pretty(self).unwrap_or_else(|error| unreachable!("plain data: {error}"));
+        format!("{text}\n")
+    }
+
+    /// The services in it.
+    pub fn services(&self) -> impl Iterator<Item = &'static str> {
+        self.services.keys().copied()
+    }
+}
+
+/// The services that a site runs: with an external database no own one.
+pub fn services(site: &Site) -> impl Iterator<Item = Service> + '_ {
+    Service::ALL.into_iter().filter(|service| *service != Service::Postgres || site.database.external.is_none())
+}
+
+/// The Compose file of a site.
+pub fn compose(site: &Site, content: &Content, reach: Reach) -> ComposeFile {
+    let containers = services(site).map(|service| (service.name(), container(site, content, service, reach)));
+    ComposeFile {
+        name: site.project.to_string(),
+        services: containers.collect(),
+        networks: networks(site, reach),
+        volumes: volumes(site, content),
+    }
+}
+
+fn networks(site: &Site, reach: Reach) -> BTreeMap<String, Value> {
+    let mut networks = BTreeMap::from([(FRONTEND.to_owned(), json!({ "driver": "bridge" }))]);
+    if site.database.external.is_none() {
+        networks.insert(BACKEND.to_owned(), json!({ "driver": "bridge", "internal": true }));
+    }
+    if reach == Reach::Lan {
+        networks.extend(site.network.join.iter().map(|name| (name.clone(), json!({ "external": true, "name": name }))));
+    }
+    networks
+}
+
+fn volumes(site: &Site, content: &Content) -> BTreeMap<String, Value> {
+    let mut volumes = BTreeMap::new();
+    for service in services(site) {
+        let name = content.secrets.of(service);
+        volumes.insert(secrets(service), json!({ "external": true, "name": name }));
+        volumes.extend(data(service).iter().map(|(name, _)| ((*name).to_owned(), json!({ "external": true, "name": volume(site, name) }))));
+    }
+    volumes
+}
+
+fn secrets(service: Service) -> String {
+    format!("secrets-{}", service.name())
+}
+
+/// The Engine's name of a volume of a site. `up` makes volumes itself, because it sets their owner.
+pub fn volume(site: &Site, name: &str) -> String {
+    format!("{}_{name}", site.project)
+}
+
+/// What a service keeps: name of the volume, and where it stands in the container.
+pub fn data(service: Service) -> &'static [(&'static str, &'static str)] {
+    match service {
+        Service::Postgres => &[("postgres", "/var/lib/postgresql")],
+        Service::Coturn => &[],
+        Service::AlertGateway => &[("alert-gateway", "/var/lib/alert-gateway")],
+        Service::Mattermost => &[
+            ("mattermost-config", "/mattermost/config"),
+            ("mattermost-data", "/mattermost/data"),
+            ("mattermost-logs", "/mattermost/logs"),
+            // Both are emptied and filled at each start; they are volumes because plugins are run from there.
+            ("mattermost-plugins", "/mattermost/plugins"),
+            ("mattermost-client-plugins", "/mattermost/client/plugins"),
+        ],
+    }
+}
+
+/// Where a service writes what nobody keeps.
+fn tmpfs(service: Service) -> &'static [(&'static str, &'static str)] {
+    match service {
+        // 0700 as in the image: the socket's folder decides who may connect as the superuser.
+        Service::Postgres => &[("/run/postgresql", "16m"), ("/tmp", "64m")],
+        Service::Coturn => &[("/run/coturn", "16m")],
+        Service::AlertGateway => &[],
+        // Plugin bundles are unpacked in /tmp, several at once; the local socket is in /var/tmp.
+        Service::Mattermost => &[("/tmp", "1g"), ("/var/tmp", "16m")],
+    }
+}
+
+fn container(site: &Site, content: &Content, service: Service, reach: Reach) -> Container {
+    let account = site.accounts.of(service);
+    let secret = json!({ "type": "volume", "source": secrets(service), "target": SECRETS, "read_only": true });
+    let kept =
+        data(service).iter().map(|(name, at)| json!({ "type": "volume", "source": name, "target": at, "volume": { "nocopy": true } }));
+    let mount =
+        |(at, size): &(&str, &str)| format!("{at}:uid={},gid={},mode=0700,size={size},noexec,nosuid,nodev", account.uid, account.gid);
+    let host = service == Service::Coturn;
+    // PostgreSQL asks nobody.
+    let asks = !matches!(service, Service::Coturn | Service::Postgres);
+    let extra_hosts = site.network.hosts.iter().filter(|_| asks).map(|(name, at)| (name.clone(), at.to_string()));
+    Container {
+        image: content.images.of(service).clone(),
+        pull_policy: "never",
+        user: format!("{}:{}", account.uid, account.gid),
+        read_only: true,
+        cap_drop: ["ALL"],
+        security_opt: ["no-new-privileges:true"],
+        mem_limit: site.memory.of(service).0,
+        pids_limit: 512,
+        restart: "unless-stopped",
+        // Mattermost takes up to 15 s during its first 15 s.
+        stop_grace_period: "30s",
+        logging: json!({ "driver": "json-file", "options": { "max-size": "10m", "max-file": "5" } }),
+        env_file: [format!("env/{}.env", service.name())],
+        labels: BTreeMap::from([("org.chatops.settings", content.settings.of(service).clone())]),
+        volumes: std::iter::once(secret).chain(kept).collect(),
+        tmpfs: tmpfs(service).iter().map(mount).collect(),
+        networks: if host { BTreeMap::new() } else { joined(site, service, reach) },
+        // Thousands of published ports would each be a process; and relayed media must leave from the address that clients are told.
+        network_mode: host.then_some("host"),
+        ports: if host { Vec::new() } else { ports(site, service, reach) },
+        depends_on: depends_on(site, service),
+        extra_hosts: extra_hosts.collect(),
+    }
+}
+
+fn joined(site: &Site, service: Service, reach: Reach) -> BTreeMap<String, Value> {
+    let mut networks = BTreeMap::new();
+    if service == Service::Postgres || (service == Service::Mattermost && site.database.external.is_none()) {
+        networks.insert(BACKEND.to_owned(), json!({}));
+    }
+    if service == Service::Postgres {
+        return networks;
+    }
+    networks.insert(FRONTEND.to_owned(), json!({}));
+    if reach == Reach::Lan {
+        let aliases: Vec<&str> = match service {
+            Service::Mattermost => site.all_names().map(super::names::DnsName::as_str).collect(),
+            _ => vec![service.name()],
+        };
+        networks.extend(site.network.join.iter().map(|name| (name.clone(), json!({ "aliases": aliases }))));
+    }
+    networks
+}
+
+fn ports(site: &Site, service: Service, reach: Reach) -> Vec<Value> {
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let lan: Vec<IpAddr> = match reach {
+        Reach::Loopback => Vec::new(),
+        Reach::Lan => site.addresses.clone(),
+    };
+    let publish = |address: &IpAddr, port: u16, protocol: &str| json!({ "host_ip": address.to_string(), "published": port.to_string(), "target": port, "protocol": protocol });
+    let both = |port| std::iter::once(&loopback).chain(&lan).map(move |address| publish(address, port, "tcp"));
+    match service {
+        Service::Mattermost => {
+            let calls = lan.iter().flat_map(|address| ["tcp", "udp"].map(|protocol| publish(address, site.ports.calls, protocol)));
+            let metrics = publish(&loopback, site.ports.metrics, "tcp");
+            both(site.ports.mattermost).chain(calls).chain([metrics]).collect()
+        }
+        // Whoever knows no secret gets nothing from it, so it may be reached from the first start on.
+        Service::AlertGateway => {
+            std::iter::once(&loopback).chain(&site.addresses).map(|address| publish(address, site.ports.alert_gateway, "tcp")).collect()
+        }
+        Service::Postgres | Service::Coturn => Vec::new(),
+    }
+}
+
+fn depends_on(site: &Site, service: Service) -> BTreeMap<&'static str, Value> {
+    let own = service == Service::Mattermost && site.database.external.is_none();
+    own.then(|| (Service::Postgres.name(), json!({ "condition": "service_healthy" }))).into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::parse;
+
+    fn site(text: &str) -> Site {
+        parse("site.toml", &format!("format = 1\naddresses = [\"192.168.1.20\", \"fd00::20\"]\n{text}"), || unreachable!()).unwrap()
+    }
+
+    fn of(word: &str) -> PerService<String> {
+        let name = |service: Service| format!("{word}-{}", service.name());
+        PerService {
+            postgres: name(Service::Postgres),
+            coturn: name(Service::Coturn),
+            alert_gateway: name(Service::AlertGateway),
+            mattermost: name(Service::Mattermost),
+        }
+    }
+
+    fn content() -> Content {
+        Content { images: of("sha256:image"), secrets: of("volume"), settings: of("digest") }
+    }
+
+    fn file(text: &str, reach: Reach) -> Value {
+        serde_json::from_str(&compose(&site(text), &content(), reach).text()).unwrap()
+    }
+
+    #[test]
+    fn the_file_of_a_site_with_everything() {
+        let text = "[network]\njoin = [\"cicd-net\"]\n[network.hosts]\n\"gitlab.cicd.local\" = \"192.168.1.10\"\n";
+        insta::assert_snapshot!(compose(&site(text), &content(), Reach::Lan).text());
+    }
+
+    #[test]
+    fn the_first_start_is_reached_from_this_machine_alone() {
+        let file = file("[network]\njoin = [\"cicd-net\"]\n", Reach::Loopback);
+        let ports = file["services"]["mattermost"]["ports"].as_array().unwrap();
+        assert!(!ports.is_empty() && ports.iter().all(|port| port["host_ip"] == "127.0.0.1"), "{ports:?}");
+        assert!(file["services"]["mattermost"]["networks"]["cicd-net"].is_null());
+    }
+
+    #[test]
+    fn the_database_is_on_the_internal_network_alone_and_publishes_nothing() {
+        let file = file("", Reach::Lan);
+        let postgres = &file["services"]["postgres"];
+        assert_eq!((&postgres["networks"], &postgres["ports"]), (&json!({ "backend": {} }), &Value::Null));
+        assert_eq!(file["networks"]["backend"]["internal"], true);
+    }
+
+    #[test]
+    fn every_container_is_locked_down() {
+        let file = file("", Reach::Lan);
+        for (name, service) in file["services"].as_object().unwrap() {
+            assert_eq!(service["cap_drop"], json!(["ALL"]), "{name}");
+            assert_eq!(service["security_opt"], json!(["no-new-privileges:true"]), "{name}");
+            assert_eq!((&service["read_only"], &service["pull_policy"]), (&json!(true), &json!("never")), "{name}");
+            assert!(service["mem_limit"].as_u64().unwrap() > 0 && service["pids_limit"].as_u64().unwrap() > 0, "{name}");
+            assert!(!service["user"].as_str().unwrap().starts_with("0:"), "{name}");
+            assert!(service["environment"].is_null(), "{name}: settings stand in env files, secrets nowhere here");
+        }
+    }
+
+    #[test]
+    fn with_an_external_database_there_is_no_own_one() {
+        let file = file("[database]\nhost = \"db.cicd.local\"\n", Reach::Lan);
+        assert!(file["services"]["postgres"].is_null() && file["networks"]["backend"].is_null() && file["volumes"]["postgres"].is_null());
+        assert!(file["services"]["mattermost"]["depends_on"].is_null());
+    }
+}
