@@ -2,4 +2,9 @@
 
 pub mod bench;
 pub mod ci;
+pub mod down;
 pub mod images;
+pub mod logs;
+pub mod mmctl;
+pub mod psql;
+pub mod status;

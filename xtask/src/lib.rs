@@ -7,4 +7,5 @@ pub mod mirror;
 pub mod output;
 pub mod process;
 pub mod site;
+pub mod stack;
 pub mod workspace;

@@ -211,7 +211,7 @@ impl Machine {
 }
 
 /// One error that names every missing part with the command that brings it.
-pub fn missing_parts(machine: &Machine, missing: &[&Part]) -> Error {
+pub fn missing_parts(machine: &Machine, missing: &[&'static Part]) -> Error {
     let names: Vec<&str> = missing.iter().map(|part| part.name).collect();
     missing
         .iter()
@@ -221,9 +221,14 @@ pub fn missing_parts(machine: &Machine, missing: &[&Part]) -> Error {
         .hint("as root on Debian and its kin, cargo xtask ci --install brings them")
 }
 
+/// Which of `parts` are missing.
+pub fn lacking(machine: &Machine, parts: &[&str]) -> Vec<&'static Part> {
+    parts.iter().map(|name| Part::named(name)).filter(|part| !machine.has(part)).collect()
+}
+
 /// Fails where one of `parts` is missing, naming all that are.
 pub fn require(machine: &Machine, parts: &[&str]) -> Result<()> {
-    let missing: Vec<&Part> = parts.iter().map(|name| Part::named(name)).filter(|part| !machine.has(part)).collect();
+    let missing = lacking(machine, parts);
     if missing.is_empty() { Ok(()) } else { Err(missing_parts(machine, &missing)) }
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use xtask::cli::{bench, ci, images};
+use xtask::cli::{bench, ci, down, images, logs, mmctl, psql, status};
 use xtask::output::Output;
 
 /// Chat and calls for a closed network: images, site, stack, proof
@@ -17,6 +17,11 @@ struct Cli {
 #[derive(clap::Subcommand)]
 enum Verb {
     Images(Box<images::Args>),
+    Down(down::Args),
+    Status(status::Args),
+    Logs(logs::Args),
+    Psql(psql::Args),
+    Mmctl(mmctl::Args),
     Bench(bench::Args),
     Ci(ci::Args),
 }
@@ -37,6 +42,11 @@ fn main() -> ExitCode {
     let mut out = Output::new();
     let result = match cli.verb {
         Verb::Images(args) => images::run(&args, &mut out),
+        Verb::Down(args) => down::run(&args, &mut out),
+        Verb::Status(args) => status::run(&args, &mut out),
+        Verb::Logs(args) => logs::run(&args, &mut out),
+        Verb::Psql(args) => psql::run(&args, &mut out),
+        Verb::Mmctl(args) => mmctl::run(&args, &mut out),
         Verb::Bench(args) => bench::run(&args, &mut out),
         Verb::Ci(args) => ci::run(&args, &mut out),
     };

@@ -185,6 +185,22 @@ impl Process {
         Ok(Running { handle, name: self.to_string() })
     }
 
+    /// Becomes the program: this process's input, outputs and terminal are its own, and its exit code is ours. Returns only what
+    /// kept it from starting.
+    pub fn replace(&self) -> Error {
+        #[expect(clippy::disallowed_methods, reason = "this is the wrapper")]
+        let mut command = std::process::Command::new(&self.program);
+        command.args(&self.args).current_dir(&self.folder);
+        for (name, value) in &self.env {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        // Rust ignores SIGPIPE, and a program inherits that.
+        self.cannot_start(&command.exec())
+    }
+
     fn to_log(&self, log: &Path) -> Result<duct::Expression> {
         if let Some(folder) = log.parent() {
             fs_err::create_dir_all(folder)?;

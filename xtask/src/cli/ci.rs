@@ -91,7 +91,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
 fn bring(machine: &Machine, log: &std::path::Path, out: &mut Output) -> Duration {
     let start = Instant::now();
     // What could not be brought is missing below, and counted there.
-    if let Err(error) = fs_err::write(log, "").map_err(Error::from).and_then(|()| machine::install(machine, log, out)) {
+    if let Err(error) = fs_err::write(log, "").map_err(Error::from).and_then(|()| machine::install(machine, &machine.missing(), log, out)) {
         out.error(&error);
     }
     start.elapsed()

@@ -108,12 +108,8 @@ impl Engine {
     /// folder and the files belong to `account`. One that is there and not the project's is refused.
     pub fn fill_volume(&self, project: &str, name: &str, image: &str, account: Account, files: &[VolumeFile]) -> Result<()> {
         self.claim_volume(project, name)?;
-        let mount = Mount {
-            typ: Some(MountType::VOLUME),
-            source: Some(name.to_owned()),
-            target: Some("/volume".to_owned()),
-            ..Mount::default()
-        };
+        let mount =
+            Mount { typ: Some(MountType::VOLUME), source: Some(name.to_owned()), target: Some("/volume".to_owned()), ..Mount::default() };
         let host = HostConfig { mounts: Some(vec![mount]), network_mode: Some("none".to_owned()), ..HostConfig::default() };
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),

@@ -11,19 +11,18 @@ use crate::output::Output;
 /// How long apt waits for another apt to finish, in seconds.
 const APT_PATIENCE: &str = "DPkg::Lock::Timeout=600";
 
-/// Brings every missing part, saying each step; what the commands print goes to `log`.
+/// Brings the parts that are `missing`, saying each step; what the commands print goes to `log`.
 ///
 /// Errors: this is not root on a Debian machine, or a step failed; a failed step does not keep later ones from being tried,
 /// and the error is the first one.
-pub fn install(machine: &Machine, log: &Path, out: &mut Output) -> Result<()> {
-    let missing = machine.missing();
+pub fn install(machine: &Machine, missing: &[&'static Part], log: &Path, out: &mut Output) -> Result<()> {
     if missing.is_empty() {
         out.say("every part is here");
         return Ok(());
     }
-    may_install(machine.find("apt-get").is_some(), machine.is_root()).map_err(|why| missing_parts(machine, &missing).hint(why))?;
-    let mut first_error = debian_packages(machine, &missing, log, out).err();
-    for part in missing {
+    may_install(machine.find("apt-get").is_some(), machine.is_root()).map_err(|why| missing_parts(machine, missing).hint(why))?;
+    let mut first_error = debian_packages(machine, missing, log, out).err();
+    for &part in missing {
         let done = match &part.from {
             Source::Debian(_) => Ok(()),
             Source::ComposePlugin => compose(machine, part, log, out),

@@ -1,0 +1,125 @@
+//! The running site: its containers under the Engine, driven through Compose.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use images::{Class, Result};
+
+use crate::engine::api::Engine;
+use crate::engine::project::Container;
+use crate::machine::{self, Machine};
+use crate::output::Output;
+use crate::process::Process;
+use crate::site::{Folder, Service, Site, SiteArgs, compose};
+use crate::workspace::Workspace;
+
+pub mod secrets;
+
+/// What the stack needs of a machine.
+pub const PARTS: [&str; 4] = ["iptables", "dockerd", "docker", "docker compose"];
+
+/// How long Compose may take for what is not waiting for health: making and replacing containers, and stopping old ones.
+const COMPOSE: Duration = Duration::from_secs(300);
+
+/// A site, its machine and the Engine that runs it.
+pub struct Stack {
+    /// The checkout.
+    pub workspace: Workspace,
+    /// Its machine.
+    pub machine: Machine,
+    /// The site's files.
+    pub folder: Folder,
+    /// What it is.
+    pub site: Site,
+    /// The Engine.
+    pub engine: Engine,
+}
+
+impl Stack {
+    /// Reads the site and connects to the Engine.
+    pub fn open(site: &SiteArgs) -> Result<Stack> {
+        let workspace = Workspace::find()?;
+        let machine = Machine::of(&workspace);
+        let (folder, site) = site.load()?;
+        machine::require(&machine, &["docker", "docker compose"])?;
+        Ok(Stack { engine: Engine::connect()?, workspace, machine, folder, site })
+    }
+
+    /// Name of the project, which every container and volume is labelled with.
+    pub fn project(&self) -> &str {
+        self.site.project.as_str()
+    }
+
+    /// The site's containers.
+    pub fn containers(&self) -> Result<Vec<Container>> {
+        self.engine.containers(self.project())
+    }
+
+    /// The running container of a service; where there is none, the error says how it comes to be.
+    pub fn running(&self, service: Service) -> Result<Container> {
+        let found = self.containers()?.into_iter().find(|container| container.service == service.name() && container.state == "running");
+        found.ok_or_else(|| {
+            images::Error::new(Class::Check, format!("{} of {} does not run", service.name(), self.project())).hint("cargo xtask up")
+        })
+    }
+
+    /// `docker exec` into the running container of a service, with this terminal where there is one.
+    pub fn exec(&self, service: Service) -> Result<Process> {
+        let container = self.running(service)?;
+        let terminal = (std::io::stdin().is_terminal() && std::io::stdout().is_terminal()).then_some("--tty");
+        Ok(self.machine.process("docker").args(["exec", "--interactive"]).args(terminal).arg(&container.id).fails_as(Class::Engine))
+    }
+
+    /// `docker compose` for this project, without its file: what finds everything by label.
+    pub fn compose_by_label(&self) -> Process {
+        self.machine.process("docker").args(["compose", "--project-name", self.project()]).fails_as(Class::Engine)
+    }
+
+    /// `docker compose` for this project, with its file.
+    pub fn compose(&self) -> Result<Process> {
+        let root = std::path::absolute(self.folder.root())?;
+        Ok(self.compose_by_label().arg("--project-directory").arg(&root).arg("--file").arg(root.join("compose.json")).deadline(COMPOSE))
+    }
+
+    /// Where the output of Compose is kept: `target/site/PROJECT/compose.log`.
+    pub fn log(&self) -> PathBuf {
+        self.workspace.target().join("site").join(self.project()).join("compose.log")
+    }
+
+    /// Removes every container and network of the site; data stays in its volumes.
+    pub fn down(&self, out: &mut Output) -> Result<()> {
+        let before = self.containers()?;
+        if before.is_empty() {
+            out.say(format!("{} does not run", self.project()));
+        }
+        let process = self.compose_by_label().args(["down", "--remove-orphans", "--timeout", "30"]).deadline(COMPOSE);
+        process.log_to(&self.log())?;
+        self.engine.remove_fillers(self.project())?;
+        before.iter().for_each(|container| out.say(format!("removed {}", container.service)));
+        Ok(())
+    }
+
+    /// Removes every volume of the site.
+    pub fn remove_volumes(&self, out: &mut Output) -> Result<()> {
+        for volume in self.engine.volumes(self.project())? {
+            self.engine.remove_volume(&volume)?;
+            out.say(format!("removed the volume {volume}"));
+        }
+        Ok(())
+    }
+
+    /// Makes the volumes that hold data, each with the account of its service as owner; those that are there stay as they are.
+    pub fn ensure_data(&self, image: impl Fn(Service) -> String) -> Result<()> {
+        let there = self.engine.volumes(self.project())?;
+        for service in compose::services(&self.site) {
+            for (name, _) in compose::data(service) {
+                let volume = compose::volume(&self.site, name);
+                if !there.contains(&volume) {
+                    self.engine.fill_volume(self.project(), &volume, &image(service), *self.site.accounts.of(service), &[])?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,93 @@
+//! How a secret reaches a container: in a small volume that is filled through the Engine's API, and nowhere else.
+
+use std::collections::BTreeMap;
+
+use images::{Digest, Result};
+
+use crate::engine::project::VolumeFile;
+use crate::site::{Service, Site};
+
+use super::Stack;
+
+/// Only the service's account reads it.
+const MODE: u32 = 0o400;
+
+/// What a service finds in `/run/secrets`: file name → content.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SecretFiles(pub BTreeMap<String, Vec<u8>>);
+
+/// Names alone.
+impl std::fmt::Debug for SecretFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl SecretFiles {
+    /// The volume that holds exactly these files: another content is another volume. Among the files is a private key or a
+    /// generated secret of full entropy, so that nobody finds a password by trying digests.
+    pub fn volume(&self, site: &Site, service: Service) -> String {
+        let mut all = Vec::new();
+        for (name, content) in &self.0 {
+            all.extend_from_slice(format!("{name} {}\n", content.len()).as_bytes());
+            all.extend_from_slice(content);
+        }
+        format!("{}_secrets-{}-{}", site.project, service.name(), Digest::of(all).short())
+    }
+}
+
+impl Stack {
+    /// Makes the volume of a service's secrets and fills it, unless a container that runs has it: that one was filled to the end.
+    pub fn ensure_secrets(&self, service: Service, image: &str, files: &SecretFiles) -> Result<String> {
+        let volume = files.volume(&self.site, service);
+        let in_use = self.containers()?.iter().any(|container| container.state == "running" && container.volumes.contains(&volume));
+        if !in_use {
+            let list: Vec<VolumeFile> = files.0.iter().map(|(name, content)| VolumeFile { name, mode: MODE, content }).collect();
+            self.engine.fill_volume(self.project(), &volume, image, *self.site.accounts.of(service), &list)?;
+        }
+        Ok(volume)
+    }
+
+    /// Removes volumes of secrets that no container has any more.
+    pub fn forget_old_secrets(&self) -> Result<()> {
+        let used: Vec<String> = self.containers()?.into_iter().flat_map(|container| container.volumes).collect();
+        let prefix = format!("{}_secrets-", self.project());
+        for volume in self.engine.volumes(self.project())? {
+            if volume.starts_with(&prefix) && !used.contains(&volume) {
+                self.engine.remove_volume(&volume)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::parse;
+
+    fn files(list: &[(&str, &str)]) -> SecretFiles {
+        SecretFiles(list.iter().map(|(name, content)| ((*name).to_owned(), content.as_bytes().to_vec())).collect())
+    }
+
+    #[test]
+    fn another_content_or_another_name_is_another_volume() {
+        let site = parse("site.toml", "format = 1\naddresses = [\"10.0.0.1\"]", || unreachable!()).unwrap();
+        let name = |list| files(list).volume(&site, Service::Coturn);
+        let one = name(&[("turn", "secret"), ("key", "k")]);
+        assert_eq!(one, name(&[("key", "k"), ("turn", "secret")]));
+        for other in [
+            name(&[("turn", "Secret"), ("key", "k")]),
+            name(&[("turn2", "secret"), ("key", "k")]),
+            name(&[("turn", "secretk"), ("key", "")]),
+        ] {
+            assert_ne!(one, other);
+        }
+        assert!(one.starts_with("chatops_secrets-coturn-"), "{one}");
+    }
+
+    #[test]
+    fn no_secret_shows_in_debug_output() {
+        assert_eq!(format!("{:?}", files(&[("turn", "geheim")])), "{\"turn\"}");
+    }
+}
