@@ -7,6 +7,9 @@ pub mod diff;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -16,6 +19,10 @@ use crate::spec::Spec;
 /// The lock's format. It fixes the tar dialect, the order of entries and layers, and the JSON form of what is built:
 /// a new format never changes what an old lock builds.
 pub const FORMAT: u32 = 1;
+
+/// Vendors publish signatures with padding and without.
+const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
 
 /// The group whose packages the programs are linked with.
 pub const TOOLCHAIN: &str = "toolchain";
@@ -156,33 +163,11 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// The binary signature: what the `.sig` file holds.
+    /// The binary signature: what the `.sig` file holds. Padding may be missing.
     pub fn bytes(&self) -> Result<Vec<u8>> {
-        let wrong = || Error::new(Class::Usage, "a signature in the lock is not base64");
-        let text = self.base64.trim_end_matches('=');
-        let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
-        for group in text.as_bytes().chunks(4) {
-            let mut bits = 0u32;
-            for byte in group {
-                let digit = match byte {
-                    b'A'..=b'Z' => byte - b'A',
-                    b'a'..=b'z' => byte - b'a' + 26,
-                    b'0'..=b'9' => byte - b'0' + 52,
-                    b'+' => 62,
-                    b'/' => 63,
-                    _ => return Err(wrong()),
-                };
-                bits = bits << 6 | u32::from(digit);
-            }
-            // Four digits are three bytes, three are two, two are one; one alone is nothing.
-            let whole = group.len() * 6 / 8;
-            if whole == 0 {
-                return Err(wrong());
-            }
-            bits <<= 6 * (4 - group.len());
-            bytes.extend_from_slice(&bits.to_be_bytes()[1..=whole]);
-        }
-        Ok(bytes)
+        BASE64
+            .decode(&self.base64)
+            .map_err(|error| Error::new(Class::Usage, "a signature in the lock is not base64").detail(error.to_string()))
     }
 }
 
