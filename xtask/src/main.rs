@@ -66,10 +66,14 @@ mod tests {
     #[test]
     fn every_command_that_the_documents_show_is_one_that_the_menu_takes() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let in_docs = fs_err::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+        let documents: Vec<_> = in_docs
+            .filter(|path| path.extension().is_some_and(|end| end == "md"))
+            .chain(["README.md", "CONTRIBUTING.md"].map(|name| root.join(name)))
+            .collect();
+        assert!(documents.len() >= 4, "only {documents:?}");
         let mut shown = vec![EXAMPLES.to_owned()];
-        for document in ["README.md", "CONTRIBUTING.md", "docs/images.md"] {
-            shown.push(fs_err::read_to_string(root.join(document)).unwrap());
-        }
+        shown.extend(documents.iter().map(|document| fs_err::read_to_string(document).unwrap()));
         let commands = shown.iter().flat_map(|text| text.lines()).filter(|line| line.trim_start().starts_with("cargo xtask "));
         let mut count = 0;
         for line in commands {
