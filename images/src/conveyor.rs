@@ -75,6 +75,36 @@ struct Lane {
     end: Option<Result<()>>,
 }
 
+/// A source that one thread has taken. However the thread leaves it, by a panic as well, the source ends: else the writer would
+/// wait for it for ever.
+pub struct Taken<'a> {
+    conveyor: &'a Conveyor,
+    /// Which source.
+    pub index: usize,
+    ended: bool,
+}
+
+impl Taken<'_> {
+    /// Puts a piece on; waits while there is no room.
+    pub fn push(&self, piece: Piece) -> Result<()> {
+        self.conveyor.push(self.index, piece)
+    }
+
+    /// Says that the source has ended, well or not.
+    pub fn end(mut self, result: Result<()>) {
+        self.ended = true;
+        self.conveyor.end(self.index, result);
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.conveyor.end(self.index, Err(Error::new(Class::Build, "its thread ended before it did")));
+        }
+    }
+}
+
 impl Conveyor {
     /// For sources of these packed sizes, bytes.
     pub fn new(packed: impl IntoIterator<Item = u64>) -> Conveyor {
@@ -90,13 +120,13 @@ impl Conveyor {
     ///
     /// One thread at least has to take them all by this: then the source that the writer is at is always under way, and
     /// threads that wait for room are always let go.
-    pub fn next_source(&self) -> Option<usize> {
+    pub fn next_source(&self) -> Option<Taken<'_>> {
         self.take(|lanes| lanes.iter().position(|lane| !lane.taken))
     }
 
     /// The largest source that is worth an early start, else the next one: so that a large one is not what all wait for at
     /// the end.
-    pub fn largest_source(&self) -> Option<usize> {
+    pub fn largest_source(&self) -> Option<Taken<'_>> {
         self.take(|lanes| {
             let free = || lanes.iter().enumerate().filter(|(_, lane)| !lane.taken);
             let large =
@@ -105,15 +135,14 @@ impl Conveyor {
         })
     }
 
-    fn take(&self, choose: impl FnOnce(&[Lane]) -> Option<usize>) -> Option<usize> {
+    fn take(&self, choose: impl FnOnce(&[Lane]) -> Option<usize>) -> Option<Taken<'_>> {
         let mut state = self.state();
         let index = if state.stopped { None } else { choose(&state.lanes) }?;
         state.lanes[index].taken = true;
-        Some(index)
+        Some(Taken { conveyor: self, index, ended: false })
     }
 
-    /// Puts a piece of source `index` on; waits while there is no room.
-    pub fn push(&self, index: usize, piece: Piece) -> Result<()> {
+    fn push(&self, index: usize, piece: Piece) -> Result<()> {
         let mut state = self.state();
         let weight = piece.weight();
         let lane = &mut state.lanes[index];
@@ -134,8 +163,7 @@ impl Conveyor {
         Ok(())
     }
 
-    /// Says that source `index` has ended, well or not.
-    pub fn end(&self, index: usize, result: Result<()>) {
+    fn end(&self, index: usize, result: Result<()>) {
         let mut state = self.state();
         hand_over(&mut state, index);
         state.lanes[index].end = Some(result);
@@ -201,9 +229,9 @@ mod tests {
             for number in 0..3 {
                 let conveyor = &conveyor;
                 scope.spawn(move || {
-                    while let Some(index) = if number == 0 { conveyor.next_source() } else { conveyor.largest_source() } {
-                        let result = (0..50).try_for_each(|n| conveyor.push(index, Piece::Content(vec![n; (index + 1) << 16])));
-                        conveyor.end(index, result);
+                    while let Some(source) = if number == 0 { conveyor.next_source() } else { conveyor.largest_source() } {
+                        let result = (0..50).try_for_each(|n| source.push(Piece::Content(vec![n; (source.index + 1) << 16])));
+                        source.end(result);
                     }
                 });
             }
@@ -222,7 +250,7 @@ mod tests {
     #[test]
     fn what_is_large_starts_early_unless_it_would_not_fit() {
         let conveyor = Conveyor::new([0, 3 << 20, 9 << 30, 4 << 20, 3 << 20]);
-        let order: Vec<usize> = std::iter::from_fn(|| conveyor.largest_source()).collect();
+        let order: Vec<usize> = std::iter::from_fn(|| conveyor.largest_source()).map(|source| source.index).collect();
         assert_eq!(order, [3, 1, 4, 0, 2]);
     }
 
@@ -233,9 +261,9 @@ mod tests {
             for number in 0..4 {
                 let conveyor = &conveyor;
                 scope.spawn(move || {
-                    while let Some(index) = if number == 0 { conveyor.next_source() } else { conveyor.largest_source() } {
-                        let result = (0..40).try_for_each(|_| conveyor.push(index, Piece::Content(vec![0; 1 << 20])));
-                        conveyor.end(index, result);
+                    while let Some(source) = if number == 0 { conveyor.next_source() } else { conveyor.largest_source() } {
+                        let result = (0..40).try_for_each(|_| source.push(Piece::Content(vec![0; 1 << 20])));
+                        source.end(result);
                     }
                 });
             }
@@ -252,9 +280,9 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
-                    while let Some(index) = conveyor.next_source() {
-                        let endless = std::iter::repeat(()).try_for_each(|()| conveyor.push(index, Piece::Content(vec![0; 1 << 20])));
-                        conveyor.end(index, endless);
+                    while let Some(source) = conveyor.next_source() {
+                        let endless = std::iter::repeat(()).try_for_each(|()| source.push(Piece::Content(vec![0; 1 << 20])));
+                        source.end(endless);
                     }
                 });
             }
@@ -266,10 +294,27 @@ mod tests {
     #[test]
     fn a_failed_source_is_the_writers_error() {
         let conveyor = Conveyor::new([0]);
-        assert_eq!(conveyor.next_source(), Some(0));
-        conveyor.push(0, Piece::Time(1)).expect("room");
-        conveyor.end(0, Err(Error::new(Class::Build, "truncated")));
+        let source = conveyor.next_source().expect("one");
+        source.push(Piece::Time(1)).expect("room");
+        source.end(Err(Error::new(Class::Build, "truncated")));
         assert!(conveyor.pop(0).expect("the piece before it").is_some());
         assert_eq!(conveyor.pop(0).expect_err("the failure").message(), "truncated");
+    }
+
+    #[test]
+    fn a_source_whose_thread_panics_ends_with_an_error() {
+        let conveyor = Conveyor::new([0, 0]);
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let source = conveyor.next_source().expect("one");
+                source.push(Piece::Time(1)).expect("room");
+                panic!("a decoder's mistake");
+            });
+            assert!(thread.join().is_err());
+        });
+        // Without the guard, this would wait for ever.
+        assert!(conveyor.pop(0).expect("the piece before it").is_some());
+        assert_eq!(conveyor.pop(0).expect_err("the failure").message(), "its thread ended before it did");
+        assert_eq!(conveyor.next_source().expect("the other one goes on").index, 1);
     }
 }

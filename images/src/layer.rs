@@ -71,9 +71,9 @@ pub fn make(
         for thread in 0..threads.clamp(1, sources.len().max(1)) {
             scope.spawn(move || {
                 // The first thread goes in order, the others begin with what is large.
-                while let Some(index) = if thread == 0 { conveyor.next_source() } else { conveyor.largest_source() } {
-                    let result = produce(sources[index], select, &mut |piece| conveyor.push(index, piece));
-                    conveyor.end(index, result);
+                while let Some(source) = if thread == 0 { conveyor.next_source() } else { conveyor.largest_source() } {
+                    let result = produce(sources[source.index], select, &mut |piece| source.push(piece));
+                    source.end(result);
                 }
             });
         }
