@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::elf;
 use crate::entry::Entry;
 use crate::error::{Class, Error, Result};
-use crate::layer::{self, Blob, Content, Item, Layer, Plan, Source};
+use crate::layer::{self, Blob, Content, Item, Layer, Making, Plan, Source};
 use crate::layout::Layout;
 use crate::lock::{Artefact, FORMAT, Locked, Signature};
 use crate::oci::{self, LayerRef};
@@ -214,7 +214,8 @@ impl Assembly<'_> {
             &format!("{}: {}", self.locked.name(), plans.iter().map(|plan| plan.name.as_str()).collect::<Vec<_>>().join(", ")),
             None,
         );
-        let made = layer::make(plans, layers.len(), select, tree, &self.layout.blobs(), self.threads, &|bytes| step.advance(bytes))?;
+        let making = Making { select, folder: &self.layout.blobs(), threads: self.threads, tick: &|bytes| step.advance(bytes) };
+        let made = making.layers(plans, layers.len(), tree)?;
         step.done();
         layers.extend(made);
         Ok(())

@@ -2,10 +2,12 @@
 //!
 //! No source is held in memory. Threads take sources in order and put pieces on a [`Conveyor`]; the one writer takes
 //! them in order, adds them to the tree, and writes and hashes the tar. So the number of threads never shows in a byte.
+//! Releases have a conveyor and a writer of their own, beside the packages'.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::path::Path;
+use std::thread::ScopedJoinHandle;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +15,7 @@ use crate::conveyor::{Conveyor, Piece};
 use crate::digest::{Digest, Hashing};
 use crate::elf;
 use crate::entry::{self, Entry, Node};
-use crate::error::{Context, Result};
+use crate::error::{Class, Context, Error, Result};
 use crate::file::Beside;
 use crate::rules::select::Select;
 use crate::tar;
@@ -52,89 +54,160 @@ pub struct Layer {
     pub entries: Vec<Owned>,
 }
 
-/// Makes layers below `folder` (the blobs of a layout) and adds them to `tree` as numbers `first` and up.
-///
-/// A finished layer lies at `folder/<digest>`. Nothing is left behind on an error.
-pub fn make(
-    plans: &[Plan],
-    first: usize,
-    select: &Select,
-    tree: &mut Tree,
-    folder: &Path,
-    threads: usize,
-    tick: &dyn Fn(u64),
-) -> Result<Vec<Layer>> {
-    let sources: Vec<&Source> = plans.iter().flat_map(|plan| &plan.sources).collect();
-    let conveyor = Conveyor::new(sources.iter().map(|source| source.packed()));
-    std::thread::scope(|scope| {
-        let (sources, conveyor) = (&sources, &conveyor);
-        for thread in 0..threads.clamp(1, sources.len().max(1)) {
-            scope.spawn(move || {
-                // The first thread goes in order, the others begin with what is large.
-                while let Some(source) = if thread == 0 { conveyor.next_source() } else { conveyor.largest_source() } {
-                    let result = produce(sources[source.index], select, &mut |piece| source.push(piece));
-                    source.end(result);
-                }
-            });
-        }
-        let mut layers = Vec::new();
-        let mut source = 0;
-        for (number, plan) in plans.iter().enumerate() {
-            let made = write_layer(plan, first + number, &mut source, conveyor, tree, folder, tick);
-            match made.context(|| format!("layer \"{}\"", plan.name)) {
-                Ok(layer) => layers.push(layer),
-                Err(error) => {
-                    conveyor.stop();
-                    return Err(error);
-                }
+/// Where layers are written, and how.
+pub struct Making<'a> {
+    /// What of packages stays out, and what is changed of them.
+    pub select: &'a Select,
+    /// The blobs of a layout: a finished layer lies at `folder/<digest>`.
+    pub folder: &'a Path,
+    /// How many threads decode. It shows in no byte.
+    pub threads: usize,
+    /// Told how many bytes of content more have been written.
+    pub tick: &'a (dyn Fn(u64) + Sync),
+}
+
+impl Making<'_> {
+    /// Makes layers and adds them to `tree` as numbers `first` and up. Nothing without a name is left behind on an error.
+    ///
+    /// A release inflates on one thread, whatever the machine has. So the layers from the first release on are written beside
+    /// those before it, each against a tree of its own, and are compared with the whole tree afterwards.
+    pub fn layers(&self, plans: &[Plan], first: usize, tree: &mut Tree) -> Result<Vec<Layer>> {
+        let is_release = |plan: &Plan| plan.sources.iter().any(|source| matches!(source, Source::Release { .. }));
+        let apart = match plans.iter().position(is_release) {
+            Some(at) if self.threads > 1 => at.max(1),
+            _ => plans.len(),
+        };
+        let (in_order, apart) = plans.split_at(apart);
+        let conveyors: Vec<Conveyor> = apart.iter().map(|plan| conveyor(std::slice::from_ref(plan))).collect();
+        let (made, beside) = std::thread::scope(|scope| {
+            let writers: Vec<_> = apart
+                .iter()
+                .zip(&conveyors)
+                .map(|(plan, conveyor)| scope.spawn(|| self.written(std::slice::from_ref(plan), 0, &mut Tree::default(), conveyor)))
+                .collect();
+            let made = self.written(in_order, first, tree, &conveyor(in_order));
+            if made.is_err() {
+                conveyors.iter().for_each(Conveyor::stop);
+            }
+            let join = |writer: ScopedJoinHandle<'_, _>| writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (made, writers.into_iter().map(join).collect::<Vec<Result<Vec<Written>>>>())
+        });
+        let mut layers: Vec<Layer> = made?.into_iter().map(|written| written.layer).collect();
+        for (plan, written) in apart.iter().zip(beside) {
+            let number = first + layers.len();
+            for written in written? {
+                layers.push(match written.joins(tree) {
+                    true => written.join(number, tree)?,
+                    false => self.again(plan, number, tree)?,
+                });
             }
         }
         Ok(layers)
-    })
+    }
+
+    /// A layer that implies a folder which the layers below it have otherwise: written in its turn, it has that folder's form.
+    fn again(&self, plan: &Plan, number: usize, tree: &mut Tree) -> Result<Layer> {
+        let plans = std::slice::from_ref(plan);
+        let made = self.written(plans, number, tree, &conveyor(plans))?.pop();
+        made.map(|written| written.layer).ok_or_else(|| Error::new(Class::Build, format!("layer \"{}\" was not made", plan.name)))
+    }
+
+    /// Writes layers one after the other, from sources that several threads decode.
+    fn written(&self, plans: &[Plan], first: usize, tree: &mut Tree, conveyor: &Conveyor) -> Result<Vec<Written>> {
+        let sources: Vec<&Source> = plans.iter().flat_map(|plan| &plan.sources).collect();
+        std::thread::scope(|scope| {
+            let sources = &sources;
+            for thread in 0..self.threads.clamp(1, sources.len().max(1)) {
+                scope.spawn(move || {
+                    // The first thread goes in order, the others begin with what is large.
+                    while let Some(source) = if thread == 0 { conveyor.next_source() } else { conveyor.largest_source() } {
+                        let result = produce(sources[source.index], self.select, &mut |piece| source.push(piece));
+                        source.end(result);
+                    }
+                });
+            }
+            let mut layers = Vec::new();
+            let mut source = 0;
+            for (number, plan) in plans.iter().enumerate() {
+                let made = self.write(plan, first + number, &mut source, conveyor, tree);
+                match made.context(|| in_layer(&plan.name)) {
+                    Ok(layer) => layers.push(layer),
+                    Err(error) => {
+                        conveyor.stop();
+                        return Err(error);
+                    }
+                }
+            }
+            Ok(layers)
+        })
+    }
+
+    fn write(&self, plan: &Plan, number: usize, source: &mut usize, conveyor: &Conveyor, tree: &mut Tree) -> Result<Written> {
+        fs_err::create_dir_all(self.folder)?;
+        // A layer is as readable as the image it belongs to.
+        let beside = Beside::create(self.folder, 0o644)?;
+        let mut writer = LayerWriter {
+            tar: tar::Writer::new(Hashing::new(Chunks::new(beside.file()))),
+            tree,
+            number,
+            folders: BTreeSet::new(),
+            implied: Vec::new(),
+            entries: Vec::new(),
+            time: 0,
+            elf: false,
+        };
+        for input in &plan.sources {
+            let owner = input.owner();
+            while let Some(piece) = conveyor.pop(*source)? {
+                (self.tick)(piece.bytes());
+                writer.take(piece, owner).context(|| owner.to_owned())?;
+            }
+            *source += 1;
+        }
+        let LayerWriter { tar, mut entries, implied, time, .. } = writer;
+        let (hashing, size) = tar.finish()?;
+        let (_, digest, _) = hashing.finish();
+        for owned in &mut entries {
+            if owned.dynamic.is_some() {
+                owned.dynamic = read_dynamic(beside.file(), owned)?;
+            }
+        }
+        for owned in &entries {
+            tree.set_dynamic(&owned.entry.path, owned.dynamic.clone());
+        }
+        beside.publish_cached(&self.folder.join(digest.to_string()))?;
+        Ok(Written { layer: Layer { name: plan.name.clone(), digest, size, time, entries }, implied })
+    }
 }
 
-fn write_layer(
-    plan: &Plan,
-    number: usize,
-    source: &mut usize,
-    conveyor: &Conveyor,
-    tree: &mut Tree,
-    folder: &Path,
-    tick: &dyn Fn(u64),
-) -> Result<Layer> {
-    fs_err::create_dir_all(folder)?;
-    // A layer is as readable as the image it belongs to.
-    let beside = Beside::create(folder, 0o644)?;
-    let mut writer = LayerWriter {
-        tar: tar::Writer::new(Hashing::new(Chunks::new(beside.file()))),
-        tree,
-        number,
-        folders: BTreeSet::new(),
-        entries: Vec::new(),
-        time: 0,
-        elf: false,
-    };
-    for input in &plan.sources {
-        let owner = input.owner();
-        while let Some(piece) = conveyor.pop(*source)? {
-            tick(piece.bytes());
-            writer.take(piece, owner).context(|| owner.to_owned())?;
+fn conveyor(plans: &[Plan]) -> Conveyor {
+    Conveyor::new(plans.iter().flat_map(|plan| &plan.sources).map(Source::packed))
+}
+
+fn in_layer(name: &str) -> String {
+    format!("layer \"{name}\"")
+}
+
+/// A layer, and the folders in it that neither its sources nor the tree named.
+struct Written {
+    layer: Layer,
+    implied: Vec<Entry>,
+}
+
+impl Written {
+    /// Whether the layer would be the same, byte for byte, if it had been written with `tree` known.
+    fn joins(&self, tree: &Tree) -> bool {
+        self.implied.iter().all(|folder| tree.get(&folder.path).is_none_or(|(_, known)| known.entry == *folder))
+    }
+
+    /// Adds the layer to the tree, as the writer would have.
+    fn join(self, number: usize, tree: &mut Tree) -> Result<Layer> {
+        let Written { layer, .. } = self;
+        for owned in &layer.entries {
+            tree.add(number, owned.clone()).context(|| owned.owner.clone()).context(|| in_layer(&layer.name))?;
         }
-        *source += 1;
+        Ok(layer)
     }
-    let LayerWriter { tar, mut entries, time, .. } = writer;
-    let (hashing, size) = tar.finish()?;
-    let (_, digest, _) = hashing.finish();
-    for owned in &mut entries {
-        if owned.dynamic.is_some() {
-            owned.dynamic = read_dynamic(beside.file(), owned)?;
-        }
-    }
-    for owned in &entries {
-        tree.set_dynamic(&owned.entry.path, owned.dynamic.clone());
-    }
-    beside.publish_cached(&folder.join(digest.to_string()))?;
-    Ok(Layer { name: plan.name.clone(), digest, size, time, entries })
 }
 
 struct LayerWriter<'a, W: Write> {
@@ -142,6 +215,7 @@ struct LayerWriter<'a, W: Write> {
     tree: &'a mut Tree,
     number: usize,
     folders: BTreeSet<String>,
+    implied: Vec<Entry>,
     entries: Vec<Owned>,
     time: u64,
     elf: bool,
@@ -197,7 +271,11 @@ impl<W: Write> LayerWriter<'_, W> {
             return Ok(());
         }
         let known = self.tree.get(folder).map(|(_, owned)| owned.entry.clone());
-        let missing = known.unwrap_or_else(|| Entry::directory(folder, 0o755, entry.mtime));
+        let missing = known.unwrap_or_else(|| {
+            let implied = Entry::directory(folder, 0o755, entry.mtime);
+            self.implied.push(implied.clone());
+            implied
+        });
         self.parents(&missing, owner)?;
         self.entry(missing, owner)
     }

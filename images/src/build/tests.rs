@@ -74,8 +74,19 @@ impl World {
         self.build_in(&self.layout("images"), 2, &SiteInputs::default())
     }
 
+    fn damage(&self, name: &str) {
+        let artefact = self.lock.artefacts.iter().find(|artefact| artefact.name == name).and_then(|artefact| artefact.sha256);
+        let path = self.store.path(&artefact.expect("pinned"));
+        let mut bytes = fs_err::read(&path).expect("a blob");
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        fs_err::remove_file(&path).and_then(|()| fs_err::write(&path, &bytes)).expect("a write");
+    }
+
     fn forget(&self) {
-        fs_err::remove_dir_all(self.store.memory()).expect("a memory");
+        if self.store.memory().exists() {
+            fs_err::remove_dir_all(self.store.memory()).expect("a memory");
+        }
     }
 }
 
@@ -219,12 +230,7 @@ fn the_sites_ca_is_the_top_layer_and_nothing_below_moves() {
 #[test]
 fn a_damaged_blob_stops_the_build_and_leaves_no_layer() {
     let world = world();
-    let artefact = world.lock.artefact(Kind::Deb, "tool").and_then(|artefact| artefact.sha256).expect("pinned");
-    let path = world.store.path(&artefact);
-    let mut bytes = fs_err::read(&path).expect("a blob");
-    let last = bytes.len() - 1;
-    bytes[last] ^= 1;
-    fs_err::remove_file(&path).and_then(|()| fs_err::write(&path, &bytes)).expect("a write");
+    world.damage("tool");
     let error = world.build().expect_err("damaged");
     assert_eq!(error.class(), Class::HashMismatch, "{error}");
     let layout = world.layout("images");
@@ -299,6 +305,52 @@ fn a_release_is_owned_by_its_account_and_keeps_what_is_enabled() {
     assert_eq!((found["mattermost"].0, found["mattermost"].1), (0o755, 2000));
     let plugins: Vec<_> = found.keys().filter(|path| path.contains("plugin-")).collect();
     assert_eq!(plugins.len(), 2, "calls and its signature: {plugins:?}");
+}
+
+/// What comes of a build with one thread, where all is written in order, and with four, where the release is written beside.
+fn in_order_and_beside(world: &World) -> [Result<Built>; 2] {
+    [1, 4].map(|threads| {
+        world.forget();
+        world.build_in(&world.layout(&format!("threads-{threads}")), threads, &SiteInputs::default())
+    })
+}
+
+#[test]
+fn a_release_that_is_written_beside_the_packages_is_the_one_that_comes_after_them() {
+    let world = with_release();
+    let [in_order, beside] = in_order_and_beside(&world).map(|built| built.expect("a good image"));
+    assert_eq!(beside.manifest, in_order.manifest);
+}
+
+#[test]
+fn a_release_below_a_packages_folder_shows_that_folder_as_the_package_has_it() {
+    let mut world = with_release();
+    let host = DebBuilder::new("base", "1").time(1_700_000_000).directory("srv", 0o750).build();
+    world.put(Kind::Deb, "base", "1", &host);
+    world.spec = world.spec.replace("destination = \"/mattermost\"", "destination = \"/srv/app\"");
+    let [in_order, beside] = in_order_and_beside(&world).map(|built| built.expect("a good image"));
+    let layer = beside.layers.iter().find(|layer| layer.name == "release").expect("its layer");
+    assert_eq!(entries(&world.layout("threads-4"), layer)["srv"].0, 0o750);
+    assert_eq!(beside.manifest, in_order.manifest);
+}
+
+#[test]
+fn a_release_fails_in_the_same_words_whether_it_is_written_in_order_or_beside() {
+    for (path, mode, expected) in [
+        ("mattermost/bin/mattermost", 0o644, "say which holds with a [[path]] for \"/mattermost\""),
+        ("mattermost", 0o755, "leave one out with exclude.paths = [\"/mattermost\"]"),
+        ("usr/share/doc/damaged", 0o644, "base in the store is damaged"),
+    ] {
+        let mut world = with_release();
+        world.put(Kind::Deb, "base", "1", &DebBuilder::new("base", "1").file(path, mode, b"").build());
+        if expected.contains("damaged") {
+            world.damage("base");
+            world.damage("mattermost");
+        }
+        let [in_order, beside] = in_order_and_beside(&world).map(|built| built.expect_err(path).to_string());
+        assert!(in_order.contains(expected), "{in_order}");
+        assert_eq!(beside, in_order);
+    }
 }
 
 #[test]
