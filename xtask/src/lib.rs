@@ -8,4 +8,5 @@ pub mod output;
 pub mod process;
 pub mod site;
 pub mod stack;
+pub mod turn;
 pub mod workspace;

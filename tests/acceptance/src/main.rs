@@ -17,7 +17,6 @@ mod pki;
 mod postgres;
 mod python;
 mod reproducible;
-mod turn;
 mod turnserver;
 mod world;
 

@@ -4,10 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
 use images::Result;
+use xtask::turn::{Client, Credential, Failure, Family, Said, Transport};
 
 use crate::claims::Claim;
 use crate::docker::{Container, Network, Volume, loaded, said};
-use crate::turn::{Client, Credentials, Family};
 use crate::world::World;
 
 const fn claim(name: &'static str, needs: &'static [&'static str], proves: fn(&World) -> Result<()>) -> Claim {
@@ -68,13 +68,22 @@ impl<'a> Relay<'a> {
         Container::create(world, image, &options)
     }
 
-    fn client(&self, credentials: Credentials) -> Client {
-        Client::new(SocketAddrV4::new(self.address, 3478), credentials)
+    fn client(&self, credential: Credential) -> Client {
+        let server = SocketAddrV4::new(self.address, 3478).into();
+        Client::connect(server, &Transport::Udp, credential, PATIENCE).expect("a socket")
     }
 }
 
-fn good() -> Credentials {
-    Credentials::of_secret(SECRET, 600)
+fn good() -> Credential {
+    credential(SECRET, 600)
+}
+
+fn credential(secret: &str, seconds: i64) -> Credential {
+    Credential::for_seconds(secret, "somebody", seconds)
+}
+
+const fn refused<T>(code: u16) -> Said<T> {
+    Err(Failure::Refused(code))
 }
 
 fn relays(world: &World) -> Result<()> {
@@ -91,10 +100,10 @@ fn relays(world: &World) -> Result<()> {
     // The server reads the relayed address and the client's in any order; once it has answered a few later questions, it has
     // read what was sent before them.
     for _ in 0..3 {
-        assert_eq!(client.permit(SocketAddr::from(([127, 0, 0, 1], 3478))), Err(403));
+        assert_eq!(client.permit(SocketAddr::from(([127, 0, 0, 1], 3478))), refused(403));
     }
     assert_eq!(client.permit(allowed), Ok(()));
-    client.send(allowed, b"to the Calls server");
+    client.send(allowed, b"to the Calls server").expect("sent");
     peer.set_read_timeout(Some(PATIENCE))?;
     let mut buffer = [0; 64];
     let (length, from) = peer.recv_from(&mut buffer).expect("what the client sent");
@@ -115,21 +124,21 @@ fn relays(world: &World) -> Result<()> {
         ("broadcast", "255.255.255.255:9"),
     ];
     for (what, other) in others {
-        assert_eq!(client.permit(other.parse().unwrap()), Err(403), "{what} {other}");
+        assert_eq!(client.permit(other.parse().unwrap()), refused(403), "{what} {other}");
     }
     let neighbour = SocketAddr::from((relay.network.address(3), 80));
     for own in [neighbour, SocketAddr::from((relay.address, 3478))] {
-        assert_eq!(client.permit(own), Err(403), "{own}");
+        assert_eq!(client.permit(own), refused(403), "{own}");
     }
     // An address of the other family does not fit the allocation (443), before any list is asked. CVE-2026-27624 is of this kind.
     let mapped = format!("[::ffff:{}]:80", relay.peer);
     for other in ["[::ffff:127.0.0.1]:3478", "[::ffff:10.0.0.1]:80", mapped.as_str(), "[::1]:80", "[fd00::1]:80", "[ff02::1]:80"] {
         let said = client.permit(other.parse().unwrap());
-        assert!(matches!(said, Err(403 | 443)), "{other}: {said:?}");
+        assert!(matches!(said, Err(Failure::Refused(403 | 443))), "{other}: {said:?}");
     }
     // What was refused stays so when it is tried without asking.
-    client.send(neighbour, b"never");
-    client.send(allowed, b"last");
+    client.send(neighbour, b"never").expect("sent");
+    client.send(allowed, b"last").expect("sent");
     let (length, _) = peer.recv_from(&mut buffer)?;
     assert_eq!(&buffer[..length], b"last");
     Ok(())
@@ -137,11 +146,11 @@ fn relays(world: &World) -> Result<()> {
 
 fn refuses(world: &World) -> Result<()> {
     let relay = Relay::start(world)?;
-    let (said, realm) = relay.client(good()).challenge();
-    assert_eq!((said, realm.as_str()), (Err(401), REALM));
-    assert_eq!(relay.client(Credentials::of_secret("another-secret-of-many-characters", 600)).allocate(Family::V4), Err(401));
-    assert_eq!(relay.client(Credentials::of_secret(SECRET, -60)).allocate(Family::V4), Err(401));
-    assert_eq!(relay.client(good()).allocate(Family::V6), Err(440));
+    let mut client = relay.client(good());
+    assert_eq!((client.challenge(), client.realm()), (refused(401), REALM));
+    assert_eq!(relay.client(credential("another-secret-of-many-characters", 600)).allocate(Family::V4), refused(401));
+    assert_eq!(relay.client(credential(SECRET, -60)).allocate(Family::V4), refused(401));
+    assert_eq!(relay.client(good()).allocate(Family::V6), refused(440));
     Ok(())
 }
 
@@ -152,7 +161,7 @@ fn fills_up(world: &World) -> Result<()> {
         let said = client.allocate(Family::V4);
         assert!(said.is_ok(), "{said:?}");
     }
-    assert_eq!(relay.client(good()).allocate(Family::V4), Err(486));
+    assert_eq!(relay.client(good()).allocate(Family::V4), refused(486));
     Ok(())
 }
 
