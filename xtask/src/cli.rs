@@ -1,6 +1,7 @@
 //! One module per verb.
 
 pub mod bench;
+pub mod certs;
 pub mod ci;
 pub mod down;
 pub mod images;

@@ -7,6 +7,7 @@ pub mod folder;
 pub mod model;
 pub mod names;
 mod parse;
+pub mod pki;
 pub mod reader;
 pub mod secrets;
 
