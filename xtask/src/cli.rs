@@ -4,6 +4,7 @@ pub mod bench;
 pub mod certs;
 pub mod ci;
 pub mod down;
+pub mod env;
 pub mod images;
 pub mod logs;
 pub mod mmctl;

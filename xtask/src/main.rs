@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use xtask::cli::{bench, certs, ci, down, images, logs, mmctl, psql, status};
+use xtask::cli::{bench, certs, ci, down, env, images, logs, mmctl, psql, status};
 use xtask::output::Output;
 
 /// Chat and calls for a closed network: images, site, stack, proof
@@ -17,6 +17,7 @@ struct Cli {
 #[derive(clap::Subcommand)]
 enum Verb {
     Images(Box<images::Args>),
+    Env(env::Args),
     Certs(Box<certs::Args>),
     Down(down::Args),
     Status(status::Args),
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
     let mut out = Output::new();
     let result = match cli.verb {
         Verb::Images(args) => images::run(&args, &mut out),
+        Verb::Env(args) => env::run(&args, &mut out),
         Verb::Certs(args) => certs::run(&args, &mut out),
         Verb::Down(args) => down::run(&args, &mut out),
         Verb::Status(args) => status::run(&args, &mut out),

@@ -2,6 +2,7 @@
 
 pub mod addresses;
 pub mod compose;
+pub mod env;
 pub mod env_file;
 pub mod folder;
 pub mod model;

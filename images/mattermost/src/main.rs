@@ -13,6 +13,8 @@
 //! | variable | default | meaning |
 //! |---|---|---|
 //! | `MATTERMOST_SECRETS_FILE` | `/run/secrets/mattermost.env` | `MM_…=value` lines, verbatim, unquoted |
+//! | `MATTERMOST_SECRETS_IN_ENVIRONMENT` | `off` | `on`: secrets may stand in the environment after all, and the file need not be there |
+//! | `MATTERMOST_EXTRA_SETTINGS` | none | names, separated by commas, that are taken though they are in no list |
 //! | `MATTERMOST_CA_FILE` | `/etc/ssl/certs/ca-certificates.crt` | roots that the health check trusts |
 //!
 //! The health check reads `MM_SERVICESETTINGS_LISTENADDRESS` (`:8065`), `…_CONNECTIONSECURITY` (`TLS` or empty) and, for TLS, the name

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use entrypoint::env::on_off;
 use entrypoint::{Env, Error, Result, Secret, secret};
 use mattermost_settings::Form;
 
 use crate::database::Database;
 
+const KNOWN: [&str; 4] =
+    ["MATTERMOST_CA_FILE", "MATTERMOST_EXTRA_SETTINGS", "MATTERMOST_SECRETS_FILE", "MATTERMOST_SECRETS_IN_ENVIRONMENT"];
 const DATA_SOURCE: &str = "MM_SQLSETTINGS_DATASOURCE";
 const SECRETS_FILE: &str = "/run/secrets/mattermost.env";
 
@@ -20,10 +23,12 @@ pub struct Settings {
 impl Settings {
     /// Reads environment and file; the error tells everything that is wrong.
     pub fn read(env: &Env) -> Result<Self> {
-        env.refuse_unknown("MATTERMOST_", &["MATTERMOST_SECRETS_FILE", "MATTERMOST_CA_FILE"]);
-        for (name, value) in env.iter().filter(|(name, _)| name.starts_with("MM_")) {
+        env.refuse_unknown("MATTERMOST_", &KNOWN);
+        let extra: Vec<&str> = env.text("MATTERMOST_EXTRA_SETTINGS").into_iter().flat_map(|names| names.split(',')).collect();
+        let open = env.or("MATTERMOST_SECRETS_IN_ENVIRONMENT", false, "on or off", on_off) == Some(true);
+        for (name, value) in env.iter().filter(|(name, _)| name.starts_with("MM_") && !extra.contains(name)) {
             match form(name) {
-                Ok(Form::Secret) => env.refuse(
+                Ok(Form::Secret) if !open => env.refuse(
                     Error::settings(format!("{name} is a secret, and stands in the container's environment"))
                         .detail("expected it in the file that MATTERMOST_SECRETS_FILE names"),
                 ),
@@ -32,6 +37,8 @@ impl Settings {
             }
         }
         let file = env.path("MATTERMOST_SECRETS_FILE", SECRETS_FILE);
+        // Where the environment may hold them all, there need not be a file.
+        let file = file.filter(|file| !open || file.exists());
         let secrets = file.as_deref().map(secret::read_pairs).transpose().unwrap_or_else(|error| {
             env.refuse(error);
             None
@@ -46,7 +53,11 @@ impl Settings {
             }
         }
         env.verdict()?;
-        Ok(Settings { secrets: secrets.unwrap_or_default() })
+        let mut secrets = secrets.unwrap_or_default();
+        if open && let Some(source) = env.text(DATA_SOURCE) {
+            secrets.insert(DATA_SOURCE.to_owned(), Secret::new(source));
+        }
+        Ok(Settings { secrets })
     }
 
     /// What the server gets besides the environment of this process.
@@ -168,6 +179,20 @@ mod tests {
             assert!(error.contains(name) && error.contains(wanted), "{name}={value}: expected {wanted:?} in {error}");
             assert!(!error.contains("hush"), "a secret stands in {error}");
         }
+    }
+
+    #[test]
+    fn who_says_so_has_secrets_in_the_environment_and_names_that_are_in_no_list() {
+        let source = ("MM_SQLSETTINGS_DATASOURCE", "postgres://mm:hush@db:5432/mm");
+        let open = ("MATTERMOST_SECRETS_IN_ENVIRONMENT", "on");
+        let settings = Settings::read(&Env::from_iter([source, open, ("MATTERMOST_SECRETS_FILE", "/none")])).expect("no file is needed");
+        assert_eq!(settings.database().expect("a database").to_string(), "db:5432");
+        let error = read(&[source, ("MATTERMOST_SECRETS_IN_ENVIRONMENT", "off")], "").expect_err("closed").to_string();
+        assert!(error.contains("MM_SQLSETTINGS_DATASOURCE is a secret") && !error.contains("hush"), "{error}");
+        read(&[source, open], SOURCE).expect_err("in both places");
+        let listed = ("MATTERMOST_EXTRA_SETTINGS", "MM_NEWSETTINGS_A,MM_NEWSETTINGS_B");
+        read(&[listed, ("MM_NEWSETTINGS_A", "x"), ("MM_NEWSETTINGS_B", "y")], SOURCE).expect("named");
+        read(&[listed, ("MM_NEWSETTINGS_C", "x")], SOURCE).expect_err("not named");
     }
 
     #[test]

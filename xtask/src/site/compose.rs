@@ -209,6 +209,7 @@ fn joined(site: &Site, service: Service, reach: Reach) -> BTreeMap<String, Value
         networks.insert(BACKEND.to_owned(), json!({}));
     }
     if service == Service::Postgres {
+        networks.insert(BACKEND.to_owned(), json!({ "aliases": [site.database_host()] }));
         return networks;
     }
     networks.insert(FRONTEND.to_owned(), json!({}));
@@ -294,7 +295,10 @@ mod tests {
     fn the_database_is_on_the_internal_network_alone_and_publishes_nothing() {
         let file = file("", Reach::Lan);
         let postgres = &file["services"]["postgres"];
-        assert_eq!((&postgres["networks"], &postgres["ports"]), (&json!({ "backend": {} }), &Value::Null));
+        assert_eq!(
+            (&postgres["networks"], &postgres["ports"]),
+            (&json!({ "backend": { "aliases": ["postgres.mattermost.cicd.local"] } }), &Value::Null)
+        );
         assert_eq!(file["networks"]["backend"]["internal"], true);
     }
 

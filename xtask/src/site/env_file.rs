@@ -14,15 +14,10 @@ const LONGEST: usize = 60_000;
 
 /// Why no line can carry `value` to every reader, in words that follow "found" and do not repeat it.
 pub fn wrong(value: &str) -> Option<String> {
-    if let Some(odd) = value.chars().find(|c| c.is_control()) {
-        return Some(match odd {
-            '\n' | '\r' => "a line break".to_owned(),
-            '\t' => "a tab".to_owned(),
-            odd => format!("the control character U+{:04X}", u32::from(odd)),
-        });
-    }
     let space = |c: char| c.is_whitespace();
-    if value.starts_with(space) || value.ends_with(space) {
+    if let Some(found) = uncarried(value) {
+        Some(found)
+    } else if value.starts_with(space) || value.ends_with(space) {
         Some("a space at an end, which Compose would cut off".to_owned())
     } else if value.starts_with(['"', '\'']) {
         Some("a quote at the start, which Compose would remove and Docker keep".to_owned())
@@ -30,10 +25,18 @@ pub fn wrong(value: &str) -> Option<String> {
         Some("a $, which Compose would replace".to_owned())
     } else if value.contains(" #") {
         Some("a space and #, where Compose would see a comment".to_owned())
-    } else if value.len() > LONGEST {
-        Some(format!("{} bytes, more than the {LONGEST} that fit a line", value.len()))
     } else {
         None
+    }
+}
+
+/// Why no line at all can carry it.
+fn uncarried(value: &str) -> Option<String> {
+    match value.chars().find(|c| c.is_control()) {
+        Some('\n' | '\r') => Some("a line break".to_owned()),
+        Some('\t') => Some("a tab".to_owned()),
+        Some(odd) => Some(format!("the control character U+{:04X}", u32::from(odd))),
+        None => (value.len() > LONGEST).then(|| format!("{} bytes, more than the {LONGEST} that fit a line", value.len())),
     }
 }
 
@@ -47,10 +50,23 @@ pub fn is_bare(value: &str) -> bool {
 /// # Errors
 /// [`Class::Usage`] with the name, and never the value, where no line can carry the value to every reader.
 pub fn line(name: &str, value: &str) -> Result<String> {
-    match wrong(value) {
+    let expected = "text that Compose and `docker run --env-file` read alike: one line without $, ` #`, outer quotes and spaces";
+    checked(name, value, wrong(value), expected)
+}
+
+/// `NAME=value` for `docker run --env-file` alone, which takes every character but those that end lines.
+///
+/// # Errors
+/// As [`line`].
+pub fn docker_line(name: &str, value: &str) -> Result<String> {
+    checked(name, value, uncarried(value), "one line of text")
+}
+
+fn checked(name: &str, value: &str, wrong: Option<String>, expected: &str) -> Result<String> {
+    match wrong {
         None => Ok(format!("{name}={value}")),
         Some(found) => Err(Error::new(Class::Usage, format!("{name} cannot stand in an environment file"))
-            .detail("expected text that Compose and `docker run --env-file` read alike: one line without $, ` #`, outer quotes and spaces")
+            .detail(format!("expected {expected}"))
             .detail(format!("found {found}"))),
     }
 }

@@ -421,7 +421,18 @@ impl Site {
     pub fn url(&self) -> String {
         match &self.network.front {
             Some(front) => front.as_str().trim_end_matches('/').to_owned(),
+            // As a browser writes it in its Origin, which the server compares with this: without the scheme's own port.
+            None if self.ports.mattermost == 443 => format!("https://{}", self.name),
             None => format!("https://{}:{}", self.name, self.ports.mattermost),
+        }
+    }
+
+    /// The host of the database, which its certificate has to hold. The own one is called after the site: on a network of the tool
+    /// chain that Mattermost joins, another container may well be called `postgres`.
+    pub fn database_host(&self) -> String {
+        match &self.database.external {
+            Some(external) => external.host.clone(),
+            None => format!("postgres.{}", self.name),
         }
     }
 

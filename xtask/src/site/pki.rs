@@ -76,6 +76,9 @@ impl Wanted {
                     None => {}
                 }
             }
+            if service == model::Service::Postgres && site.database.external.is_none() {
+                server.dns.push(site.database_host());
+            }
             server.dns.extend([format!("{name}.{domain}"), name.to_owned(), "localhost".to_owned()]);
             if matches!(service, model::Service::Coturn | model::Service::AlertGateway) {
                 // They are published on the same machine, and many a LAN knows it by one name only.

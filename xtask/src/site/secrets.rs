@@ -134,6 +134,15 @@ impl Secrets {
         Ok(made)
     }
 
+    /// Makes a secret of ours anew; one that somebody else gives stays.
+    ///
+    /// # Errors
+    /// Where the system has no random bytes.
+    pub fn rotate(&mut self, name: Name, random: Random) -> Result<()> {
+        name.generate(random)?.into_iter().for_each(|value| self.put(name, value));
+        Ok(())
+    }
+
     /// Replaces a secret, or adds it with a line that says what it is.
     ///
     /// Whether `value` is in its form is the caller's to know.

@@ -374,7 +374,7 @@ fn servers_are_named_as_their_clients_name_them() {
     let mattermost = names("mattermost");
     assert_eq!(mattermost.dns, ["mattermost.cicd.local", "chat.example.org", "talk.example.org", "mattermost", "localhost"]);
     assert_eq!(mattermost.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.2", "fd00::2", "127.0.0.1", "::1"]);
-    assert_eq!(names("postgres").dns, ["postgres.cicd.local", "postgres", "localhost"]);
+    assert_eq!(names("postgres").dns, ["postgres.mattermost.cicd.local", "postgres.cicd.local", "postgres", "localhost"]);
     assert_eq!(names("coturn").dns, ["coturn.cicd.local", "coturn", "localhost", "mattermost.cicd.local", "chat.example.org"]);
     let constraint = wanted.constraint().unwrap();
     for server in &wanted.services {

@@ -1,0 +1,245 @@
+//! `cargo xtask env`: secrets and settings of a site.
+
+use std::path::{Path, PathBuf};
+
+use entrypoint::env::nearest;
+use images::file::write_beside;
+use images::{Class, Context, Error, Result};
+use similar::TextDiff;
+
+use crate::output::Output;
+use crate::site::env::files::{self, Change, Difference, Step};
+use crate::site::env::{environments, wanted};
+use crate::site::secrets::{Name, Origin, Secrets, import, system_random};
+use crate::site::{self, COMMENTED, Folder, Site, SiteArgs};
+
+/// Make the secrets that are missing, and write the settings of every service
+///
+/// secrets.env keeps what it has. Settings go to env/NAME.env; values that hold secrets do not, they reach containers in volumes.
+/// When nothing has changed, nothing is written.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    site: SiteArgs,
+    /// Write a commented site.toml, every key at its default, and nothing else; one that is there stays
+    #[arg(long, group = "action")]
+    init: bool,
+    /// Write nothing; exit with 1 where something differs
+    #[arg(long, group = "action")]
+    check: bool,
+    /// Write nothing; show what would change, and no secret
+    #[arg(long, group = "action")]
+    diff: bool,
+    /// Make a secret anew, and say what has to happen then
+    #[arg(long, value_name = "NAME", group = "action")]
+    rotate: Option<String>,
+    /// Take secrets from a file of shell assignments, such as cicd.env; it is read, never run
+    #[arg(long, value_name = "FILE", group = "action")]
+    import: Option<PathBuf>,
+    /// Write one file with Mattermost's settings and secrets, for `docker run --env-file`, too
+    #[arg(long)]
+    with_secrets: bool,
+    /// Write over what somebody has changed, and keep a copy of it
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args, out: &mut Output) -> Result<()> {
+    if args.init {
+        return init(&args.site.folder(), out);
+    }
+    let (folder, site) = args.site.load()?;
+    if args.check || args.diff {
+        let changes = Wanted::of(&folder, &site, None)?.changes(args)?;
+        return if args.diff { show(&changes, &folder, out) } else { check(&changes) };
+    }
+    let task = Task::of(args, &site)?;
+    // Where nothing changes not even the lock is touched; what is found without it is looked at again with it.
+    let quick = Wanted::of(&folder, &site, None)?;
+    if task.is_none() && quick.changes(args)?.is_empty() {
+        quick.remark(out);
+        out.say(format!("{} is up to date", folder.root().display()));
+        return Ok(());
+    }
+    let held = folder.hold()?;
+    let wanted = Wanted::of(&folder, &site, task.as_ref().map(|task| (task, args.force)))?;
+    let changes = wanted.changes(args)?;
+    for step in wanted.kept.iter().chain(&files::steps(&changes, args.force)?) {
+        step.take()?;
+        out.result(match step {
+            Step::Write(path, ..) => format!("{}  written", path.display()),
+            Step::Remove(path) => format!("{}  removed", path.display()),
+        });
+    }
+    drop(held);
+    wanted.remark(out);
+    wanted.said.iter().for_each(|line| out.say(line));
+    Ok(())
+}
+
+/// What is done to the secrets besides making those that are missing.
+enum Task {
+    Rotate(Name),
+    Import(PathBuf, site::secrets::Found),
+}
+
+impl Task {
+    fn of(args: &Args, site: &Site) -> Result<Option<Task>> {
+        if let Some(file) = &args.import {
+            let shown = file.display().to_string();
+            let text = fs_err::read(file).map_err(|error| Error::new(Class::Usage, error.to_string()))?;
+            let text = String::from_utf8(text).map_err(|_| Error::new(Class::Usage, format!("{shown} is not UTF-8")))?;
+            return Ok(Some(Task::Import(file.clone(), import(&text, &shown)?)));
+        }
+        let Some(text) = &args.rotate else { return Ok(None) };
+        let names = || Name::ALL.into_iter().filter(|name| matches!(name.origin(), Origin::Generated(_))).map(Name::name);
+        let Some(name) = Name::of(text) else {
+            let error = Error::new(Class::Usage, format!("there is no secret {}", text.escape_debug()));
+            return Err(match nearest(text, names()) {
+                Some(near) => error.detail(format!("did you mean {near}?")),
+                None => error.detail(format!("expected one of: {}", names().collect::<Vec<_>>().join(", "))),
+            });
+        };
+        match name.origin() {
+            Origin::Generated(_) if wanted(site)(name) => Ok(Some(Task::Rotate(name))),
+            _ => Err(Error::new(Class::Usage, format!("{text} comes from elsewhere: {}", name.what()))
+                .hint("change it there, then write it into secrets.env")),
+        }
+    }
+}
+
+/// What the folder should hold.
+struct Wanted {
+    folder: Folder,
+    secrets: Secrets,
+    envs: std::collections::BTreeMap<site::Service, site::env::ServiceEnv>,
+    /// Copies to be made before.
+    kept: Vec<Step>,
+    /// What to tell afterwards.
+    said: Vec<String>,
+}
+
+impl Wanted {
+    fn of(folder: &Folder, site: &Site, task: Option<(&Task, bool)>) -> Result<Wanted> {
+        let found = Secrets::read(folder.root())?;
+        let mut secrets = found.clone().unwrap_or_default();
+        let (mut kept, mut said) = (Vec::new(), Vec::new());
+        if let Some((Task::Import(file, imported), force)) = task {
+            let replaced = take_over(&mut secrets, file, imported, force, &mut said)?;
+            if let Some(old) = found.filter(|_| replaced) {
+                kept.push(Step::Write(files::free_name(&folder.secrets())?, old.render(), 0o600));
+            }
+        }
+        secrets.fill(wanted(site), &mut system_random)?;
+        if let Some((Task::Rotate(name), _)) = task {
+            secrets.rotate(*name, &mut system_random)?;
+            said.push(format!("{} is new. Now:", name.name()));
+            said.extend(name.after_rotation().iter().map(|step| format!("  - {step}")));
+        }
+        let envs = environments(site, &secrets)?;
+        Ok(Wanted { folder: folder.clone(), secrets, envs, kept, said })
+    }
+
+    fn changes(&self, args: &Args) -> Result<Vec<Change>> {
+        files::changes(&self.folder, &self.secrets, &self.envs, args.with_secrets)
+    }
+
+    fn remark(&self, out: &mut Output) {
+        for (name, meant) in self.secrets.misspelt() {
+            out.say(format!("secrets.env: {name} is nothing that is read; did you mean {meant}?"));
+        }
+    }
+}
+
+/// Puts what was imported into `secrets`; whether a value had to give way.
+fn take_over(secrets: &mut Secrets, file: &Path, imported: &site::secrets::Found, force: bool, said: &mut Vec<String>) -> Result<bool> {
+    let other = |name: &Name| secrets.get(*name).is_some_and(|value| *value != imported.secrets[name]);
+    let differing: Vec<Name> = imported.secrets.keys().copied().filter(other).collect();
+    if !differing.is_empty() && !force {
+        let error = Error::new(Class::Check, format!("secrets.env already holds other values than {}; nothing was taken", file.display()));
+        let error = differing.iter().fold(error, |error, name| error.detail(name.name()));
+        return Err(error.hint("--force takes those of the file and keeps a copy of secrets.env"));
+    }
+    for (name, value) in &imported.secrets {
+        if secrets.get(*name) != Some(value) {
+            secrets.put(*name, value.clone());
+            said.push(format!("{} taken", name.name()));
+        }
+    }
+    if !imported.foreign.is_empty() {
+        said.push(format!("not ours, and left where they are: {}", imported.foreign.join(", ")));
+    }
+    Ok(!differing.is_empty())
+}
+
+fn init(folder: &Folder, out: &mut Output) -> Result<()> {
+    let path = folder.toml();
+    let held = folder.hold()?;
+    if fs_err::symlink_metadata(&path).is_ok() {
+        out.say(format!("{} is there already, and stays as it is", path.display()));
+        return Ok(());
+    }
+    write_beside(&path, COMMENTED.as_bytes(), 0o644).context(|| "writing a commented site.toml")?;
+    drop(held);
+    out.result(format!("{}  written", path.display()));
+    out.say("every key in it is optional: change what differs, then `cargo xtask env`");
+    Ok(())
+}
+
+fn check(changes: &[Change]) -> Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let error = Error::new(Class::Check, "the site's files are not what site.toml says");
+    let error =
+        changes.iter().fold(error, |error, change| error.detail(format!("{}: {}", change.path.display(), words(change.difference))));
+    let edited = changes.iter().any(|change| change.difference == Difference::Edited);
+    Err(error.hint(match edited {
+        true => "`cargo xtask env --diff` shows it, `cargo xtask env --force` mends it and keeps a copy",
+        false => "`cargo xtask env` mends it",
+    }))
+}
+
+fn words(difference: Difference) -> &'static str {
+    match difference {
+        Difference::Missing => "missing",
+        Difference::Outdated => "out of date",
+        Difference::Edited => "somebody has written in it",
+        Difference::Leftover => "no longer needed",
+        Difference::Open => "others can read its secrets",
+    }
+}
+
+fn show(changes: &[Change], folder: &Folder, out: &mut Output) -> Result<()> {
+    for change in changes {
+        let path = change.path.strip_prefix(folder.root()).unwrap_or(&change.path).display();
+        if !change.shown {
+            out.result(format!("{path}: {}; it holds secrets, and is not shown", words(change.difference)));
+            continue;
+        }
+        let [old, new] = [&change.old, &change.new].map(|text| text.as_ref().map(|text| covered(text.expose())).unwrap_or_default());
+        let name = |text: &Option<_>, letter| if text.is_some() { format!("{letter}/{path}") } else { "/dev/null".to_owned() };
+        let diff = TextDiff::from_lines(&old, &new);
+        let (old, new) = (name(&change.old, 'a'), name(&change.new, 'b'));
+        out.result(diff.unified_diff().header(&old, &new).to_string().trim_end_matches('\n'));
+    }
+    Ok(())
+}
+
+/// A text that is shown: somebody may have written into it what belongs into secrets.env. Values of names that we do not write, and
+/// of those that hold secrets, stay covered.
+fn covered(text: &str) -> String {
+    let line = |line: &str| match line.split_once('=') {
+        Some((name, _)) if !line.starts_with('#') && !is_open(name.trim()) => format!("{name}=…\n"),
+        _ => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
+}
+
+fn is_open(name: &str) -> bool {
+    use mattermost_settings::Form;
+    let ours = ["COTURN_", "POSTGRES_", "ALERT_GATEWAY_", "MATTERMOST_", "NO_PROXY"].iter().any(|prefix| name.starts_with(prefix));
+    let secret = Name::of(name).is_some() || name.contains("PASSWORD") || name.ends_with("_SECRET");
+    (ours && !secret) || mattermost_settings::form(name).is_ok_and(|form| !matches!(form, Form::Secret | Form::Plugins))
+}
