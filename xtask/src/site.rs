@@ -7,6 +7,7 @@ pub mod env_file;
 pub mod folder;
 pub mod model;
 pub mod names;
+pub mod onboarding;
 mod parse;
 pub mod pki;
 pub mod reader;

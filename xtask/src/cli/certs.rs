@@ -1,6 +1,7 @@
 //! `cargo xtask certs`: a site's certificates, and how phones and desktops come to trust them.
 
 pub mod make;
+pub mod phone;
 pub mod renew;
 pub mod show;
 
@@ -22,6 +23,7 @@ pub struct Args {
 enum Verb {
     Renew(renew::Args),
     Show(show::Args),
+    Phone(phone::Args),
 }
 
 const AFTER: &str = "\
@@ -34,5 +36,6 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
         None => make::run(&args.make, out),
         Some(Verb::Renew(args)) => renew::run(args, out),
         Some(Verb::Show(args)) => show::run(args, out),
+        Some(Verb::Phone(args)) => phone::run(args, out),
     }
 }
