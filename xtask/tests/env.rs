@@ -208,6 +208,37 @@ fn two_runs_at_once_are_one_after_the_other() {
     site.good(&[]);
 }
 
+/// A program of the images, as `cargo test --workspace` has built it beside ours.
+fn program(name: &str) -> Option<PathBuf> {
+    let program = Path::new(env!("CARGO_BIN_EXE_xtask")).with_file_name(name);
+    if !program.is_file() {
+        assert!(std::env::var_os("CI").is_none(), "in CI nothing may be skipped: {name} is not built");
+        eprintln!("skipped: {name} is not built: cargo build -p {name}");
+        return None;
+    }
+    Some(program)
+}
+
+#[test]
+fn the_programs_in_the_images_take_what_is_written() {
+    let tools = "[jenkins]\nurl = \"https://jenkins.cicd.local\"\n[gitlab]\nurl = \"https://gitlab.cicd.local\"\n";
+    let own = "[mattermost]\nbanner = 'it is 🚀#\"up\"'\n[mattermost.extra]\nMM_NEWSETTINGS_X = \"1\"\n";
+    let site = Site::new(&format!("{tools}{own}"));
+    site.good(&["--with-secrets"]);
+    for (name, command, file) in
+        [("mattermost-entrypoint", "check", "mattermost-with-secrets.env"), ("coturn-entrypoint", "config", "coturn.env")]
+    {
+        let Some(program) = program(name) else { continue };
+        let settings = xtask::site::env_file::read(&site.text(&format!("env/{file}")), file).expect("settings");
+        assert!(settings.len() > 8);
+        let process = settings.iter().fold(Process::new(program, "/"), |process, (name, value)| process.env(name, value));
+        let outcome = process.clone().arg(command).outcome().expect("it starts");
+        assert!(outcome.success(), "{name}: {}", said(&outcome));
+        let outcome = process.arg(command).env("MM_NONSENSE", "1").env("COTURN_NONSENSE", "1").outcome().expect("it starts");
+        assert!(!outcome.success(), "{name} takes anything");
+    }
+}
+
 #[test]
 fn bad_input_is_named() {
     let long = "x".repeat(300);
