@@ -27,6 +27,8 @@ pub enum Class {
     Build,
     /// Two builds of one lock differ.
     NotReproducible,
+    /// A server that is to be set up does not answer, or refuses.
+    Server,
 }
 
 impl Class {
@@ -41,6 +43,7 @@ impl Class {
             Class::HashMismatch => 6,
             Class::Build => 7,
             Class::NotReproducible => 8,
+            Class::Server => 9,
         }
     }
 }

@@ -22,8 +22,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// where the administrator put it for every other program. What is fetched is checked by hash or signature besides.
 /// Errors: [`Class::Fetch`], for a proxy variable that is no address.
 pub fn http_client() -> Result<Client> {
-    // Fails where a provider is installed already; it is ring then, as nothing else is linked.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    install_tls();
     let proxies = proxies(|name| std::env::var(name).ok())?;
     let builder = || {
         let agent = concat!("chatops-images/", env!("CARGO_PKG_VERSION"));
@@ -33,6 +32,12 @@ pub fn http_client() -> Result<Client> {
     // A machine without any CA certificate still fetches over plain HTTP, as Debian's mirrors are used.
     let built = builder().build().or_else(|_| builder().tls_certs_only([]).build());
     built.map_err(|error| Error::new(Class::Fetch, "cannot set up an HTTP client").detail(chain(error)))
+}
+
+/// Makes ring the TLS provider of every client of this process.
+pub fn install_tls() {
+    // Fails where a provider is installed already; it is ring then, as nothing else is linked.
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// The proxies that the environment names. reqwest reads the same variables, but passes over an address that it cannot
