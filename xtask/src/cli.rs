@@ -8,5 +8,6 @@ pub mod env;
 pub mod images;
 pub mod logs;
 pub mod mmctl;
+pub mod provision;
 pub mod psql;
 pub mod status;

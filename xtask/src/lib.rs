@@ -6,6 +6,7 @@ pub mod machine;
 pub mod mirror;
 pub mod output;
 pub mod process;
+pub mod provision;
 pub mod server;
 pub mod site;
 pub mod stack;

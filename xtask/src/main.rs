@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use xtask::cli::{bench, certs, ci, down, env, images, logs, mmctl, psql, status};
+use xtask::cli::{bench, certs, ci, down, env, images, logs, mmctl, provision, psql, status};
 use xtask::output::Output;
 
 /// Chat and calls for a closed network: images, site, stack, proof
@@ -22,6 +22,7 @@ enum Verb {
     Down(down::Args),
     Status(status::Args),
     Logs(logs::Args),
+    Provision(provision::Args),
     Psql(psql::Args),
     Mmctl(mmctl::Args),
     Bench(bench::Args),
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         Verb::Down(args) => down::run(&args, &mut out),
         Verb::Status(args) => status::run(&args, &mut out),
         Verb::Logs(args) => logs::run(&args, &mut out),
+        Verb::Provision(args) => provision::run(&args, &mut out),
         Verb::Psql(args) => psql::run(&args, &mut out),
         Verb::Mmctl(args) => mmctl::run(&args, &mut out),
         Verb::Bench(args) => bench::run(&args, &mut out),

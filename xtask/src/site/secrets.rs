@@ -160,6 +160,25 @@ impl Secrets {
         self.lines.push(Line::Ours(name, value));
     }
 
+    /// The value of a line `NAME=value` that is none of [`Name`]'s, such as a webhook's URL.
+    pub fn other(&self, name: &str) -> Option<Secret> {
+        self.lines.iter().find_map(|line| match line {
+            Line::Kept(line) => line.expose().strip_prefix(name)?.strip_prefix('=').map(Secret::new),
+            Line::Ours(..) => None,
+        })
+    }
+
+    /// Replaces such a line, or adds it with a line that says what it is.
+    pub fn put_other(&mut self, name: &str, what: &str, value: Secret) {
+        let new = Line::Kept(Secret::new(format!("{name}={}", value.expose())));
+        let is_it =
+            |line: &Line| matches!(line, Line::Kept(line) if line.expose().strip_prefix(name).is_some_and(|rest| rest.starts_with('=')));
+        match self.lines.iter_mut().find(|line| is_it(line)) {
+            Some(place) => *place = new,
+            None => self.lines.extend([Line::Kept(Secret::new(format!("# {what}"))), new]),
+        }
+    }
+
     /// The text of the file: to be written with mode 0600, and to be shown to nobody.
     pub fn render(&self) -> Secret {
         let mut text = String::new();

@@ -1,0 +1,120 @@
+//! `cargo xtask provision`: team, channels, bots and webhooks of the site.
+
+use std::path::PathBuf;
+
+use images::{Class, Error, Result};
+use serde_json::json;
+use url::Url;
+
+use crate::output::Output;
+use crate::provision::{self, Action, Desired, Urls};
+use crate::server::{Client, Endpoint, Patience};
+use crate::site::secrets::{Name, Secrets};
+use crate::site::{Folder, Site, SiteArgs};
+
+/// Make team, channels, bots and webhooks on the server what site.toml says
+///
+/// Looks what the server has, says what differs, changes it, and looks again. What it did not make it leaves alone. The addresses of the
+/// webhooks go into secrets.env and nowhere else. It signs in as the administrator, with the password in secrets.env.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    site: SiteArgs,
+    /// Only say what would be changed; the exit code is 1 where that is anything
+    #[arg(long)]
+    plan: bool,
+    /// Print JSON; its field `format` is 1
+    #[arg(long)]
+    json: bool,
+    /// Where the server is; default: the site's name and port, at the site's first address
+    #[arg(long, value_name = "URL")]
+    url: Option<Url>,
+    /// File (mode 0600) with a personal access token of an administrator, in the place of a password
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// Provisions.
+pub fn run(args: &Args, out: &mut Output) -> Result<()> {
+    let (folder, site) = args.site.load()?;
+    let desired = Desired::of(&site);
+    let _held = folder.hold()?;
+    let mut urls = Urls::read(&folder)?;
+    let mut client = Client::new(&endpoint(args, &folder, &site)?, Patience::default())?;
+    client.ping().map_err(Error::from)?.check()?;
+    let signed_in = match &args.token_file {
+        Some(file) => {
+            let token = entrypoint::secret::read_value(file, 16).map_err(|error| Error::new(Class::Usage, error.to_string()))?;
+            client = client.with_token(token);
+            client.me()?;
+            false
+        }
+        None => {
+            let secrets = Secrets::read(folder.root())?.unwrap_or_default();
+            client.login(&site.administrator.name, secrets.require(Name::AdministratorPassword)?)?;
+            true
+        }
+    };
+    let result = match args.plan {
+        true => plan(args, &client, &desired, &urls, out),
+        false => apply(args, &client, &desired, &mut urls, out),
+    };
+    if signed_in {
+        // A session that is left ends by itself; what was done is what counts.
+        let _ = client.logout();
+    }
+    result
+}
+
+/// The site's server on this machine, unless another address is given.
+fn endpoint(args: &Args, folder: &Folder, site: &Site) -> Result<Endpoint> {
+    let own = format!("https://{}:{}", site.name, site.ports.mattermost);
+    let url = match &args.url {
+        Some(url) => url.clone(),
+        None => Url::parse(&own).map_err(|error| Error::new(Class::Usage, format!("{own}: {error}")))?,
+    };
+    let is_ours = url.domain().is_some_and(|name| site.all_names().any(|known| known.as_str() == name));
+    let ca = Some(folder.ca()).filter(|_| url.scheme() == "https");
+    Ok(Endpoint { address: is_ours.then(|| site.address()), ca, url })
+}
+
+fn plan(args: &Args, client: &Client, desired: &Desired, urls: &Urls, out: &mut Output) -> Result<()> {
+    let plan = provision::difference(client, desired, urls)?;
+    if args.json {
+        print(client, &plan.actions, &plan.remarks, &plan.conflicts, false, out);
+    } else {
+        plan.actions.iter().for_each(|action| out.result(action.to_string()));
+        plan.remarks.iter().for_each(|remark| out.say(remark));
+    }
+    plan.check()?;
+    match plan.actions.len() {
+        0 => Ok(()),
+        count => Err(Error::new(Class::Check, format!("the server differs from site.toml in {count} points"))
+            .hint("without --plan they are changed")),
+    }
+}
+
+fn apply(args: &Args, client: &Client, desired: &Desired, urls: &mut Urls, out: &mut Output) -> Result<()> {
+    let mut say = |line: &str| match args.json {
+        true => out.say(line),
+        false => out.result(line),
+    };
+    let done = provision::provision(client, desired, urls, &mut say)?;
+    if args.json {
+        print(client, &done.actions, &done.remarks, &[], true, out);
+    } else {
+        done.remarks.iter().for_each(|remark| out.say(remark));
+        out.say(match done.actions.len() {
+            0 => "the server is as site.toml says; nothing was changed".to_owned(),
+            count => format!("{count} changes, read back from the server"),
+        });
+    }
+    Ok(())
+}
+
+fn print(client: &Client, actions: &[Action], remarks: &[String], conflicts: &[String], applied: bool, out: &mut Output) {
+    let report = json!({
+        "format": 1, "server": client.base(), "applied": applied, "actions": actions, "remarks": remarks, "conflicts": conflicts
+    });
+    out.result(report.to_string());
+}
