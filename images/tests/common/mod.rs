@@ -10,10 +10,14 @@ use std::sync::{Arc, Mutex};
 /// What a client asked for.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// `GET`, `POST`, …
+    pub method: String,
     /// As it stands in the request line: a path, or a whole URL where the client takes this server for a proxy.
     pub target: String,
     /// Header names are in lower case.
     pub headers: BTreeMap<String, String>,
+    /// What came after the headers.
+    pub body: String,
     /// How often this target was asked for before.
     pub earlier: usize,
 }
@@ -55,6 +59,11 @@ impl Answer {
     /// An error status with a short body.
     pub fn status(status: u16) -> Answer {
         Answer { status, ..Answer::whole(b"no") }
+    }
+
+    /// A status with a JSON body.
+    pub fn json(status: u16, body: &str) -> Answer {
+        Answer { status, ..Answer::whole(body.as_bytes()) }.header("Content-Type: application/json")
     }
 
     /// One header line more.
@@ -117,9 +126,11 @@ impl Server {
 }
 
 fn serve(stream: TcpStream, answer: &dyn Fn(&Request) -> Answer, log: &Mutex<Vec<Request>>) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut lines = reader.by_ref().lines();
     let first = lines.next().transpose()?.unwrap_or_default();
-    let Some(target) = first.split(' ').nth(1).map(str::to_owned) else { return Ok(()) };
+    let mut words = first.split(' ').map(str::to_owned);
+    let (Some(method), Some(target)) = (words.next(), words.next()) else { return Ok(()) };
     let mut headers = BTreeMap::new();
     for line in lines.by_ref() {
         match line?.split_once(':') {
@@ -127,10 +138,13 @@ fn serve(stream: TcpStream, answer: &dyn Fn(&Request) -> Answer, log: &Mutex<Vec
             None => break,
         };
     }
+    let mut body = vec![0; headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0)];
+    reader.read_exact(&mut body)?;
+    let body = String::from_utf8_lossy(&body).into_owned();
     let request = {
         let mut log = log.lock().expect("no thread died with it");
         let earlier = log.iter().filter(|request| request.target == target).count();
-        log.push(Request { target, headers, earlier });
+        log.push(Request { method, target, headers, body, earlier });
         log[log.len() - 1].clone()
     };
     let answer = answer(&request);

@@ -79,10 +79,10 @@ impl Client {
         self.json(&Call::get("/users/me"))
     }
 
-    /// Makes an account. On a server without one it becomes the administrator's, even where sign-up is closed.
+    /// Signs up. On a server without accounts that is the administrator's, even where sign-up is closed.
     pub fn create_user(&self, name: &str, email: &str, password: &Secret) -> Result<User> {
         let body = json!({ "username": name, "email": email, "password": password.expose() });
-        self.json(&Call::new(Method::POST, "/users").body(body))
+        self.json(&Call::new(Method::POST, "/users").body(body).unsigned())
     }
 
     /// Every account, bots and deactivated ones among them.

@@ -239,3 +239,15 @@ fn a_shell_reads_a_literal_as_we_do() {
         import(&format!("MATTERMOST_SMTP_PASSWORD={computed}"), "f").expect_err(computed);
     }
 }
+
+#[test]
+fn the_address_of_a_webhook_is_added_once_and_replaced_in_its_place() {
+    let mut secrets = Secrets::parse("# mine\nWEBHOOK_A=one\nWEBHOOK_AB=other\n", "secrets.env").expect("good");
+    secrets.put_other("WEBHOOK_A", "a webhook", Secret::new("two"));
+    secrets.put_other("WEBHOOK_B", "a webhook", Secret::new("three"));
+    let text = "# mine\nWEBHOOK_A=two\nWEBHOOK_AB=other\n# a webhook\nWEBHOOK_B=three\n";
+    assert_eq!(secrets.render().expose(), text);
+    let again = Secrets::parse(text, "secrets.env").expect("good");
+    assert_eq!(again.other("WEBHOOK_A").map(|url| url.expose().to_owned()), Some("two".to_owned()));
+    assert_eq!(again.other("WEBHOOK_C"), None);
+}
