@@ -187,6 +187,16 @@ fn the_articles_file_is_taken_over() {
 }
 
 #[test]
+fn a_file_may_hold_what_the_site_waits_for() {
+    let site = Site::new("[database]\nhost = \"db.cicd.local\"\n");
+    let (code, said) = site.bad(&[]);
+    assert!(code == Some(2) && said.contains("secrets.env does not hold MATTERMOST_DB_PASSWORD"), "{said}");
+    fs_err::write(site.root.path().join("cicd.env"), "MATTERMOST_DB_PASSWORD=given-by-somebody\n").expect("written");
+    site.good(&["--import", "cicd.env"]);
+    assert_eq!(site.secret("MATTERMOST_DB_PASSWORD"), "given-by-somebody");
+}
+
+#[test]
 fn init_writes_a_commented_file_only_where_there_is_none() {
     let root = tempfile::tempdir().expect("a folder");
     assert!(env(root.path(), &["--init"]).success());

@@ -1,5 +1,6 @@
 //! `cargo xtask env`: secrets and settings of a site.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use entrypoint::env::nearest;
@@ -9,9 +10,9 @@ use similar::TextDiff;
 
 use crate::output::Output;
 use crate::site::env::files::{self, Change, Difference, Step};
-use crate::site::env::{environments, wanted};
-use crate::site::secrets::{Name, Origin, Secrets, import, system_random};
-use crate::site::{self, COMMENTED, Folder, Site, SiteArgs};
+use crate::site::env::{ServiceEnv, environments, wanted};
+use crate::site::secrets::{Found, Name, Origin, Secrets, import, system_random};
+use crate::site::{COMMENTED, Folder, Service, Site, SiteArgs};
 
 /// Make the secrets that are missing, and write the settings of every service
 ///
@@ -50,38 +51,68 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
         return init(&args.site.folder(), out);
     }
     let (folder, site) = args.site.load()?;
-    if args.check || args.diff {
-        let changes = Wanted::of(&folder, &site, None)?.changes(args)?;
-        return if args.diff { show(&changes, &folder, out) } else { check(&changes) };
-    }
     let task = Task::of(args, &site)?;
+    let ask = Ask { task: task.as_ref(), with_secrets: args.with_secrets, force: args.force };
     // Where nothing changes not even the lock is touched; what is found without it is looked at again with it.
-    let quick = Wanted::of(&folder, &site, None)?;
-    if task.is_none() && quick.changes(args)?.is_empty() {
-        quick.remark(out);
-        out.say(format!("{} is up to date", folder.root().display()));
-        return Ok(());
+    if task.is_none() {
+        let wanted = Wanted::of(&folder, &site, &ask)?;
+        let changes = wanted.changes(&ask)?;
+        if args.diff {
+            return show(&changes, &folder, out);
+        }
+        if args.check {
+            return check(&changes);
+        }
+        if changes.is_empty() {
+            wanted.remark(out);
+            out.say(format!("{} is up to date", folder.root().display()));
+            return Ok(());
+        }
     }
     let held = folder.hold()?;
-    let wanted = Wanted::of(&folder, &site, task.as_ref().map(|task| (task, args.force)))?;
-    let changes = wanted.changes(args)?;
-    for step in wanted.kept.iter().chain(&files::steps(&changes, args.force)?) {
-        step.take()?;
-        out.result(match step {
-            Step::Write(path, ..) => format!("{}  written", path.display()),
-            Step::Remove(path) => format!("{}  removed", path.display()),
-        });
-    }
+    let wanted = write(&folder, &site, &ask, out)?;
     drop(held);
     wanted.remark(out);
     wanted.said.iter().for_each(|line| out.say(line));
     Ok(())
 }
 
+/// What is asked for besides making what is missing and out of date.
+#[derive(Default)]
+struct Ask<'a> {
+    task: Option<&'a Task>,
+    with_secrets: bool,
+    force: bool,
+}
+
+/// What every verb does that needs the settings: makes the secrets that are missing, and writes what is out of date. The caller holds
+/// the folder.
+///
+/// # Errors
+/// As `cargo xtask env` without options: somebody's edits among them, which stay.
+pub fn ensure(folder: &Folder, site: &Site, out: &mut Output) -> Result<BTreeMap<Service, ServiceEnv>> {
+    let wanted = write(folder, site, &Ask::default(), out)?;
+    wanted.remark(out);
+    Ok(wanted.envs)
+}
+
+fn write(folder: &Folder, site: &Site, ask: &Ask, out: &mut Output) -> Result<Wanted> {
+    let wanted = Wanted::of(folder, site, ask)?;
+    let changes = wanted.changes(ask)?;
+    for step in wanted.kept.iter().chain(&files::steps(&changes, ask.force)?) {
+        step.take()?;
+        out.result(match step {
+            Step::Write(path, ..) => format!("{}  written", path.display()),
+            Step::Remove(path) => format!("{}  removed", path.display()),
+        });
+    }
+    Ok(wanted)
+}
+
 /// What is done to the secrets besides making those that are missing.
 enum Task {
     Rotate(Name),
-    Import(PathBuf, site::secrets::Found),
+    Import(PathBuf, Found),
 }
 
 impl Task {
@@ -113,7 +144,7 @@ impl Task {
 struct Wanted {
     folder: Folder,
     secrets: Secrets,
-    envs: std::collections::BTreeMap<site::Service, site::env::ServiceEnv>,
+    envs: BTreeMap<Service, ServiceEnv>,
     /// Copies to be made before.
     kept: Vec<Step>,
     /// What to tell afterwards.
@@ -121,18 +152,18 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(folder: &Folder, site: &Site, task: Option<(&Task, bool)>) -> Result<Wanted> {
+    fn of(folder: &Folder, site: &Site, ask: &Ask) -> Result<Wanted> {
         let found = Secrets::read(folder.root())?;
         let mut secrets = found.clone().unwrap_or_default();
         let (mut kept, mut said) = (Vec::new(), Vec::new());
-        if let Some((Task::Import(file, imported), force)) = task {
-            let replaced = take_over(&mut secrets, file, imported, force, &mut said)?;
+        if let Some(Task::Import(file, imported)) = ask.task {
+            let replaced = take_over(&mut secrets, file, imported, ask.force, &mut said)?;
             if let Some(old) = found.filter(|_| replaced) {
                 kept.push(Step::Write(files::free_name(&folder.secrets())?, old.render(), 0o600));
             }
         }
         secrets.fill(wanted(site), &mut system_random)?;
-        if let Some((Task::Rotate(name), _)) = task {
+        if let Some(Task::Rotate(name)) = ask.task {
             secrets.rotate(*name, &mut system_random)?;
             said.push(format!("{} is new. Now:", name.name()));
             said.extend(name.after_rotation().iter().map(|step| format!("  - {step}")));
@@ -141,8 +172,8 @@ impl Wanted {
         Ok(Wanted { folder: folder.clone(), secrets, envs, kept, said })
     }
 
-    fn changes(&self, args: &Args) -> Result<Vec<Change>> {
-        files::changes(&self.folder, &self.secrets, &self.envs, args.with_secrets)
+    fn changes(&self, ask: &Ask) -> Result<Vec<Change>> {
+        files::changes(&self.folder, &self.secrets, &self.envs, ask.with_secrets)
     }
 
     fn remark(&self, out: &mut Output) {
@@ -153,7 +184,7 @@ impl Wanted {
 }
 
 /// Puts what was imported into `secrets`; whether a value had to give way.
-fn take_over(secrets: &mut Secrets, file: &Path, imported: &site::secrets::Found, force: bool, said: &mut Vec<String>) -> Result<bool> {
+fn take_over(secrets: &mut Secrets, file: &Path, imported: &Found, force: bool, said: &mut Vec<String>) -> Result<bool> {
     let other = |name: &Name| secrets.get(*name).is_some_and(|value| *value != imported.secrets[name]);
     let differing: Vec<Name> = imported.secrets.keys().copied().filter(other).collect();
     if !differing.is_empty() && !force {

@@ -18,9 +18,7 @@ pub use import::{Found, import};
 pub use names::{Name, Origin};
 
 use super::env_file;
-
-/// The file, in the site's folder.
-pub const FILE: &str = "secrets.env";
+use super::folder::Folder;
 
 /// Where random bytes come from: the system in [`system_random`], a counter in tests.
 pub type Random<'a> = &'a mut dyn FnMut(&mut [u8]) -> Result<()>;
@@ -65,13 +63,13 @@ impl Secrets {
         }
     }
 
-    /// Reads `secrets.env` in `folder`; none where there is none.
+    /// Reads `secrets.env` in a site's folder; none where there is none.
     ///
     /// # Errors
     /// [`Class::Usage`] for a file that others can read, with the command that mends it, for what is no file, and for what
     /// [`Secrets::parse`] refuses.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
-        let path = folder.join(FILE);
+        let path = Folder::new(folder).secrets();
         let metadata = match fs_err::symlink_metadata(&path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -108,10 +106,10 @@ impl Secrets {
     /// [`Class::Usage`] where it is missing, with how it gets there.
     pub fn require(&self, name: Name) -> Result<&Secret> {
         self.get(name).ok_or_else(|| {
-            let error = Error::new(Class::Usage, format!("{FILE} does not hold {}: {}", name.name(), name.what()));
+            let error = Error::new(Class::Usage, format!("secrets.env does not hold {}: {}", name.name(), name.what()));
             error.hint(match name.origin() {
                 Origin::Generated(_) => "`cargo xtask env` generates it".to_owned(),
-                Origin::Given => format!("add the line {}=VALUE to {FILE}", name.name()),
+                Origin::Given => format!("add the line {}=VALUE to secrets.env", name.name()),
             })
         })
     }

@@ -134,13 +134,14 @@ fn a_name_that_is_almost_ours_is_noticed() {
 
 #[test]
 fn a_file_that_others_can_read_is_an_error_with_the_command_that_mends_it() {
-    let folder = tempfile::tempdir().expect("a folder");
-    assert_eq!(Secrets::read(folder.path()).expect("none"), None);
-    let path = folder.path().join(FILE);
+    let root = tempfile::tempdir().expect("a folder");
+    let folder = Folder::new(root.path());
+    assert_eq!(Secrets::read(root.path()).expect("none"), None);
+    let path = folder.secrets();
     fs_err::write(&path, filled().render().expose()).expect("written");
     for (mode, good) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o644, false), (0o610, false)] {
         fs_err::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("set");
-        match Secrets::read(folder.path()) {
+        match Secrets::read(root.path()) {
             Ok(read) => assert!(good && read == Some(filled()), "{mode:o} was taken"),
             Err(error) => {
                 let told = error.to_string();
@@ -150,10 +151,10 @@ fn a_file_that_others_can_read_is_an_error_with_the_command_that_mends_it() {
     }
     fs_err::remove_file(&path).expect("removed");
     fs_err::os::unix::fs::symlink("/nowhere", &path).expect("linked");
-    assert!(Secrets::read(folder.path()).expect_err("a link").to_string().contains("found a symbolic link"));
+    assert!(Secrets::read(root.path()).expect_err("a link").to_string().contains("found a symbolic link"));
     fs_err::remove_file(&path).expect("removed");
     fs_err::create_dir(&path).expect("made");
-    assert!(Secrets::read(folder.path()).expect_err("a folder").to_string().contains("is in the way"));
+    assert!(Secrets::read(root.path()).expect_err("a folder").to_string().contains("is in the way"));
 }
 
 /// `cicd.env` as the article's scripts leave it behind.
