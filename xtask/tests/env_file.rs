@@ -2,6 +2,7 @@
 //!
 //! Docker's client needs no Engine for it: it sends what it read to the socket that this test listens on.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -12,7 +13,9 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 use xtask::machine::{Machine, require};
 use xtask::process::Process;
+use xtask::site::env::environments;
 use xtask::site::env_file;
+use xtask::site::secrets::{Secrets, system_random};
 use xtask::workspace::Workspace;
 
 /// As many values in one file, so that a program is started once for all of them.
@@ -67,17 +70,40 @@ fn has(parts: &[&'static str]) -> Option<Machine> {
 fn compose_reads_what_was_written() {
     let Some(machine) = has(&["docker", "docker compose"]) else { return };
     check(|folder, values| {
-        let file = json!({ "services": { "s": { "image": "none", "env_file": ["v.env"] } } });
-        fs_err::write(folder.join("compose.json"), file.to_string()).expect("written");
-        let process = machine.process("docker").in_folder(folder).args(["compose", "-f", "compose.json", "config", "--format", "json"]);
-        let text = process.fails_as(Class::Check).text().expect("Compose takes the file");
-        let config: Value = serde_json::from_str(&text).expect("JSON");
+        let read = by_compose(&machine, folder, "v.env");
         for (at, value) in values.iter().enumerate() {
-            // What `config` prints is a Compose file again, hence the doubled $.
-            let read = config["services"]["s"]["environment"][format!("V{at}")].as_str().map(|text| text.replace("$$", "$"));
-            assert_eq!(read.as_deref(), Some(value.as_str()));
+            assert_eq!(read.get(&format!("V{at}")), Some(value));
         }
     });
+}
+
+/// The environment of a service whose `env_file` is `file`, as Compose reads it.
+fn by_compose(machine: &Machine, folder: &Path, file: &str) -> BTreeMap<String, String> {
+    let compose = json!({ "services": { "s": { "image": "none", "env_file": [file] } } });
+    fs_err::write(folder.join("compose.json"), compose.to_string()).expect("written");
+    let process = machine.process("docker").in_folder(folder).args(["compose", "-f", "compose.json", "config", "--format", "json"]);
+    let text = process.fails_as(Class::Check).text().expect("Compose takes the file");
+    let config: Value = serde_json::from_str(&text).expect("JSON");
+    let environment = config["services"]["s"]["environment"].as_object().expect("an environment");
+    // What `config` prints is a Compose file again, hence the doubled $.
+    let read = environment.iter().map(|(name, value)| (name.clone(), value.as_str().expect("text").replace("$$", "$")));
+    read.collect()
+}
+
+#[test]
+fn compose_reads_the_settings_of_a_site_as_they_are_meant() {
+    let Some(machine) = has(&["docker", "docker compose"]) else { return };
+    let text = "format = 1\naddresses = [\"192.168.1.20\", \"fd00::20\"]\n[jenkins]\nurl = \"https://jenkins.cicd.local\"\n\
+                [mattermost]\nbanner = 'it is 🚀#1, \"up\"'\n";
+    let site = xtask::site::parse("site.toml", text, || unreachable!()).expect("a site");
+    let mut secrets = Secrets::default();
+    secrets.fill(|_| true, &mut system_random).expect("filled");
+    for (service, env) in environments(&site, &secrets).expect("good") {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs_err::write(folder.path().join("s.env"), env.text(service).expect("a text")).expect("written");
+        let meant: BTreeMap<String, String> = env.settings().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        assert_eq!(by_compose(&machine, folder.path(), "s.env"), meant, "{}", service.name());
+    }
 }
 
 #[test]
