@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod certs;
 pub mod ci;
+pub mod doctor;
 pub mod down;
 pub mod env;
 pub mod images;

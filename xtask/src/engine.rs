@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod project;
+pub mod survey;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

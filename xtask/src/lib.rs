@@ -1,14 +1,17 @@
 //! The library behind `cargo xtask`, so that tests call what users call.
 
 pub mod cli;
+pub mod doctor;
 pub mod engine;
 pub mod machine;
 pub mod mirror;
 pub mod output;
 pub mod process;
 pub mod provision;
+pub mod serve;
 pub mod server;
 pub mod site;
 pub mod stack;
+pub mod tls;
 pub mod turn;
 pub mod workspace;

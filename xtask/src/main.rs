@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use xtask::cli::{bench, certs, ci, down, env, images, logs, mmctl, provision, psql, status};
+use xtask::cli::{bench, certs, ci, doctor, down, env, images, logs, mmctl, provision, psql, status};
 use xtask::output::Output;
 
 /// Chat and calls for a closed network: images, site, stack, proof
@@ -19,6 +19,7 @@ enum Verb {
     Images(Box<images::Args>),
     Env(env::Args),
     Certs(Box<certs::Args>),
+    Doctor(doctor::Args),
     Down(down::Args),
     Status(status::Args),
     Logs(logs::Args),
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Verb::Images(args) => images::run(&args, &mut out),
         Verb::Env(args) => env::run(&args, &mut out),
         Verb::Certs(args) => certs::run(&args, &mut out),
+        Verb::Doctor(args) => doctor::run(&args, &mut out),
         Verb::Down(args) => down::run(&args, &mut out),
         Verb::Status(args) => status::run(&args, &mut out),
         Verb::Logs(args) => logs::run(&args, &mut out),

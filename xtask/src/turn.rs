@@ -24,6 +24,8 @@ use rustls::pki_types::ServerName;
 use message::{Attribute, Message};
 use wire::Wire;
 
+pub use wire::tcp;
+
 /// A datagram may be lost, so a question over UDP is repeated (RFC 8489 section 6.2.1).
 const RETRANSMISSION: Duration = Duration::from_millis(500);
 

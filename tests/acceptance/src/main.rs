@@ -10,6 +10,7 @@
 
 mod claims;
 mod docker;
+mod doctor;
 mod formats;
 mod gateway;
 mod mattermost;
@@ -27,8 +28,16 @@ fn main() -> ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
     let world = Arc::new(world::World::open().expect("a checkout"));
     // The longest first, so that the others run beside them.
-    let all =
-        [reproducible::CLAIMS, mattermost::CLAIMS, postgres::CLAIMS, formats::CLAIMS, turnserver::CLAIMS, gateway::CLAIMS, docker::CLAIMS];
+    let all = [
+        reproducible::CLAIMS,
+        mattermost::CLAIMS,
+        postgres::CLAIMS,
+        formats::CLAIMS,
+        turnserver::CLAIMS,
+        gateway::CLAIMS,
+        docker::CLAIMS,
+        doctor::CLAIMS,
+    ];
     let trials = all.into_iter().flatten().map(|claim| claim.trial(&world)).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     world.close();

@@ -31,10 +31,11 @@ impl<'a> Ca<'a> {
         self.file("ca.pem")
     }
 
-    /// A certificate for the DNS name `host`, and its key.
+    /// A certificate for the DNS name or address `host`, and its key.
     pub fn leaf(&self, host: &str) -> Result<(PathBuf, PathBuf)> {
         let (key, cert, request, extensions) = (self.file("key"), self.file("pem"), self.file("csr"), self.file("ext"));
-        fs_err::write(&extensions, format!("subjectAltName=DNS:{host}\nextendedKeyUsage=serverAuth\n"))?;
+        let kind = if host.parse::<std::net::IpAddr>().is_ok() { "IP" } else { "DNS" };
+        fs_err::write(&extensions, format!("subjectAltName={kind}:{host}\nextendedKeyUsage=serverAuth\n"))?;
         self.openssl("req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes")
             .args(["-subj", &format!("/CN={host}")])
             .arg("-keyout")

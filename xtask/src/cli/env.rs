@@ -218,6 +218,12 @@ fn init(folder: &Folder, out: &mut Output) -> Result<()> {
     Ok(())
 }
 
+/// An error that names each file of the site which is not what `site.toml` says.
+pub fn up_to_date(folder: &Folder, site: &Site) -> Result<()> {
+    let ask = Ask::default();
+    check(&Wanted::of(folder, site, &ask)?.changes(&ask)?)
+}
+
 fn check(changes: &[Change]) -> Result<()> {
     if changes.is_empty() {
         return Ok(());

@@ -14,8 +14,8 @@ use crate::site::model::Account;
 
 /// Label of every volume of a site: its project.
 pub const VOLUME_LABEL: &str = "org.chatops.project";
-const PROJECT: &str = "com.docker.compose.project";
-const SERVICE: &str = "com.docker.compose.service";
+pub(super) const PROJECT: &str = "com.docker.compose.project";
+pub(super) const SERVICE: &str = "com.docker.compose.service";
 
 /// A container of a site.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,6 @@
 
 mod page;
 mod profile;
-pub mod serve;
 
 use std::net::IpAddr;
 use std::path::Path;

@@ -49,7 +49,7 @@ impl Wire {
                 let mut stream = tcp(server, patience).map_err(words)?;
                 // Now and not at the first message, so that what is wrong with a certificate is told as such.
                 while connection.is_handshaking() {
-                    connection.complete_io(&mut stream).map_err(words)?;
+                    connection.complete_io(&mut stream).map_err(|error| crate::tls::words(&error))?;
                 }
                 Ok(Wire::Tls(Box::new(StreamOwned::new(connection, stream)), Vec::new()))
             }

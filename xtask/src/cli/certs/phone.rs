@@ -1,5 +1,6 @@
 //! `cargo xtask certs phone`: the page by which phones and desktops come to trust the site.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use images::{Class, Error, Result};
@@ -7,8 +8,8 @@ use qrcode::render::unicode::Dense1x2;
 
 use super::make::read;
 use crate::output::Output;
+use crate::serve::Server;
 use crate::site::SiteArgs;
-use crate::site::onboarding::serve::Server;
 use crate::site::onboarding::{Facts, Links, files, qr, write};
 use crate::site::pki::certificate::Certificate;
 use crate::site::pki::found::Found;
@@ -67,7 +68,10 @@ fn serve(args: &Args, facts: &Facts, out: &mut Output) -> Result<()> {
         out.say(qr(&url)?.render::<Dense1x2>().build());
     }
     out.say(format!("shown for {} minutes, or until Ctrl-C", args.minutes));
-    server.run(shown, Duration::from_secs(60 * args.minutes), |file, peer| eprintln!("{peer} fetched {file}"))?;
+    server.run(shown, Duration::from_secs(60 * args.minutes), |fetched| {
+        eprintln!("{} fetched {}", fetched.peer, fetched.file);
+        ControlFlow::Continue(())
+    })?;
     out.say("the time is over: nobody is served any more");
     Ok(())
 }

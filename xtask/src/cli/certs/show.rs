@@ -95,7 +95,8 @@ fn shown(files: &Files, found: &Found, now: OffsetDateTime) -> Vec<Shown> {
     roots.chain(pairs).collect()
 }
 
-fn violations_of(pair: &Pair, roots: &[Certificate], now: OffsetDateTime) -> Vec<Violation> {
+/// What clients say to a service's certificate, and what is wrong with its key.
+pub fn violations_of(pair: &Pair, roots: &[Certificate], now: OffsetDateTime) -> Vec<Violation> {
     let mut found = chain::violations(&pair.chain, now);
     let refused = |rule, what: &str| Violation { rule, refused: true, what: what.to_owned() };
     if !pair.chain.last().is_some_and(|last| roots.contains(last) || roots.iter().any(|root| last.is_signed_by(root))) {

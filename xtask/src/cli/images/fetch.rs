@@ -29,16 +29,8 @@ pub struct Args {
 pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let workspace = Workspace::find()?;
     let lock = workspace.read_lock()?;
-    let specs = workspace.read_specs(&args.names)?;
-    let has_programs = specs.values().any(|spec| !spec.programs.is_empty());
-    let mut wants = Vec::new();
-    for (name, spec) in specs {
-        wants.extend(wanted(&lock, &name, spec, &args.edition.edition)?);
-    }
-    if has_programs {
-        let group = lock.groups.get(TOOLCHAIN).map(|group| group.packages.as_slice()).unwrap_or_default();
-        wants.extend(group.iter().filter_map(|package| lock.artefact(Kind::Deb, package).cloned()));
-    }
+    let has_programs = workspace.read_specs(&args.names)?.values().any(|spec| !spec.programs.is_empty());
+    let wants = wants(&workspace, &args.names, &args.edition.edition)?;
     let store = Store::open(&args.store.root(&workspace))?;
     let wants: Vec<&Artefact> = wants.iter().collect();
     let files = bring(&store, &wants, &lock, &args.mirrors, out);
@@ -58,6 +50,22 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
             Err(files)
         }
     }
+}
+
+/// Every foreign file that building these images takes, or all images where none is named.
+pub fn wants(workspace: &Workspace, names: &[String], edition: &str) -> Result<Vec<Artefact>> {
+    let lock = workspace.read_lock()?;
+    let specs = workspace.read_specs(names)?;
+    let has_programs = specs.values().any(|spec| !spec.programs.is_empty());
+    let mut wants = Vec::new();
+    for (name, spec) in specs {
+        wants.extend(wanted(&lock, &name, spec, edition)?);
+    }
+    if has_programs {
+        let group = lock.groups.get(TOOLCHAIN).map(|group| group.packages.as_slice()).unwrap_or_default();
+        wants.extend(group.iter().filter_map(|package| lock.artefact(Kind::Deb, package).cloned()));
+    }
+    Ok(wants)
 }
 
 /// Fetches those of `wants` that are not in the store; asks for a mirror only where a Debian package is among them.

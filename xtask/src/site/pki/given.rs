@@ -73,7 +73,7 @@ pub fn stays(
 }
 
 /// Whether a certificate is for a name; a wildcard stands for one label (RFC 9525 section 6.3).
-fn covers(leaf: &Certificate, name: &str) -> bool {
+pub fn covers(leaf: &Certificate, name: &str) -> bool {
     let Some(names) = &leaf.names else { return false };
     if let Ok(address) = name.parse() {
         return names.addresses.contains(&address);

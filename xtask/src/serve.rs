@@ -1,10 +1,11 @@
-//! Shows the page to the LAN for a while, over plain HTTP: a device that does not trust the CA yet could read it in no other way,
-//! and nothing of it is secret. What a person trusts is the fingerprint, compared by eye.
+//! Shows pages to phones on the LAN for a while, over plain HTTP: a device that does not trust the CA yet could read them in no
+//! other way, and nothing of them is secret for longer than they are shown. What a page found out comes back as a query.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use images::{Class, Error, Result};
@@ -15,17 +16,36 @@ const LONGEST_HEAD: usize = 8 << 10;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Connections at one time; more are closed at once.
 const AT_ONCE: usize = 16;
+/// How often to look whether it is over.
+const LOOK: Duration = Duration::from_millis(200);
 /// Connections in all: a whole company enrols with fewer.
 const IN_ALL: usize = 5000;
 
 /// What is shown: name below the one-time path, type, content.
 pub type Shown = Vec<(&'static str, &'static str, Vec<u8>)>;
 
+/// Pages that only show something.
+const STILL: &str = "default-src 'none'; style-src 'unsafe-inline'";
+/// Pages whose own scripts talk to this server, and to nobody else.
+const LIVELY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'";
+
+/// What somebody fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetched<'a> {
+    /// Name of the file.
+    pub file: &'a str,
+    /// What stood behind the question mark, as it came.
+    pub query: &'a str,
+    /// Who.
+    pub peer: IpAddr,
+}
+
 /// A listener on the LAN, and the path that nobody can guess.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     path: String,
+    policy: &'static str,
 }
 
 impl Server {
@@ -47,7 +67,13 @@ impl Server {
         let letters = b"abcdefghjkmnpqrstuvwxyz23456789x";
         let bits = random.iter().fold(0u128, |bits, byte| bits << 8 | u128::from(*byte));
         let path = (0..16).map(|at| char::from(letters[(bits >> (5 * at)) as usize & 31])).collect();
-        Ok(Server { listener, path })
+        Ok(Server { listener, path, policy: STILL })
+    }
+
+    /// Lets the pages' own scripts run.
+    #[must_use]
+    pub fn with_scripts(self) -> Self {
+        Server { policy: LIVELY, ..self }
     }
 
     /// The page's address.
@@ -55,28 +81,34 @@ impl Server {
         Ok(format!("http://{}/{}/", self.listener.local_addr()?, self.path))
     }
 
-    /// Serves until the time is over. `heard` is told of each file that somebody fetched.
-    pub fn run(self, shown: Shown, duration: Duration, heard: impl Fn(&str, IpAddr) + Sync) -> Result<()> {
+    /// Serves until the time is over, or until `heard` breaks off: it is told of each file that somebody fetched.
+    pub fn run(self, shown: Shown, duration: Duration, heard: impl Fn(Fetched<'_>) -> ControlFlow<()> + Sync) -> Result<()> {
         let deadline = Instant::now() + duration;
-        let (open, shown, path) = (Arc::new(AtomicUsize::new(0)), &shown, self.path.as_str());
+        let (open, over) = (Arc::new(AtomicUsize::new(0)), AtomicBool::new(false));
+        let (shown, path, policy) = (&shown, self.path.as_str(), self.policy);
         std::thread::scope(|scope| {
             let mut taken = 0;
             while let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|_| taken < IN_ALL) {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
                 match self.listener.accept() {
                     Ok((stream, _)) if open.load(Ordering::Relaxed) >= AT_ONCE => drop(stream),
                     Ok((stream, peer)) => {
                         taken += 1;
                         open.fetch_add(1, Ordering::Relaxed);
-                        let (open, heard) = (Arc::clone(&open), &heard);
+                        let (open, heard, over) = (Arc::clone(&open), &heard, &over);
                         scope.spawn(move || {
                             // A connection that breaks off concerns nobody else.
-                            if let Ok(Some(file)) = talk(stream, path, shown) {
-                                heard(file, peer.ip());
+                            if let Ok(Some((file, query))) = talk(stream, path, policy, shown)
+                                && heard(Fetched { file, query: &query, peer: peer.ip() }).is_break()
+                            {
+                                over.store(true, Ordering::Relaxed);
                             }
                             open.fetch_sub(1, Ordering::Relaxed);
                         });
                     }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => wait(&self.listener, left),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => wait(&self.listener, left.min(LOOK)),
                     Err(_) => wait(&self.listener, left.min(Duration::from_millis(100))),
                 }
             }
@@ -93,8 +125,8 @@ fn wait(listener: &TcpListener, left: Duration) {
     let _ = rustix::event::poll(&mut watched, Some(&timeout));
 }
 
-/// One request, one answer. The file that was fetched.
-fn talk<'a>(mut stream: TcpStream, path: &str, shown: &'a Shown) -> std::io::Result<Option<&'a str>> {
+/// One request, one answer. The file that was fetched, and the query.
+fn talk<'a>(mut stream: TcpStream, path: &str, policy: &str, shown: &'a Shown) -> std::io::Result<Option<(&'a str, String)>> {
     stream.set_nonblocking(false)?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let started = Instant::now();
@@ -108,13 +140,13 @@ fn talk<'a>(mut stream: TcpStream, path: &str, shown: &'a Shown) -> std::io::Res
             read => head.extend_from_slice(&piece[..read]),
         }
     }
-    let (answer, file) = answer(&head, path, shown);
+    let (answer, fetched) = answer(&head, path, policy, shown);
     stream.write_all(&answer)?;
-    Ok(file)
+    Ok(fetched.map(|(file, query)| (file, query.to_owned())))
 }
 
-/// The answer to a request's head, and the file that it gives.
-pub fn answer<'a>(head: &[u8], path: &str, shown: &'a Shown) -> (Vec<u8>, Option<&'a str>) {
+/// The answer to a request's head, the file that it gives, and the query.
+fn answer<'a, 'b>(head: &'b [u8], path: &str, policy: &str, shown: &'a Shown) -> (Vec<u8>, Option<(&'a str, &'b str)>) {
     let complete = head.windows(4).any(|end| end == b"\r\n\r\n");
     let line = head.split(|byte| *byte == b'\r').next().and_then(|line| std::str::from_utf8(line).ok()).unwrap_or_default();
     let words: Vec<&str> = line.split(' ').collect();
@@ -125,20 +157,21 @@ pub fn answer<'a>(head: &[u8], path: &str, shown: &'a Shown) -> (Vec<u8>, Option
     if method != "GET" && method != "HEAD" {
         return (plain("405 Method Not Allowed"), None);
     }
-    let file = target.split('?').next().and_then(|target| target.strip_prefix('/')?.strip_prefix(path)?.strip_prefix('/'));
+    let (target, query) = target.split_once('?').unwrap_or((target, ""));
+    let file = target.strip_prefix('/').and_then(|target| target.strip_prefix(path)?.strip_prefix('/'));
     let name = if file == Some("") { Some("index.html") } else { file };
     let Some((name, kind, content)) = shown.iter().find(|(known, ..)| Some(*known) == name) else { return (plain("404 Not Found"), None) };
     let mut answer = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\nCache-Control: no-store\r\n\
          X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
-         Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n\r\n",
+         Content-Security-Policy: {policy}\r\n\r\n",
         content.len()
     )
     .into_bytes();
     if method == "GET" {
         answer.extend_from_slice(content);
     }
-    (answer, Some(name))
+    (answer, Some((*name, query)))
 }
 
 fn plain(status: &str) -> Vec<u8> {
@@ -155,7 +188,7 @@ mod tests {
 
     fn status(head: &str) -> String {
         let shown = shown();
-        let (answer, _) = answer(head.as_bytes(), "secret", &shown);
+        let (answer, _) = answer(head.as_bytes(), "secret", STILL, &shown);
         String::from_utf8(answer).unwrap().lines().next().unwrap()["HTTP/1.1 ".len()..].to_owned()
     }
 
@@ -180,9 +213,9 @@ mod tests {
             assert_eq!(status(head), wanted, "{head:?}");
         }
         let shown = shown();
-        let (head, file) = answer(b"HEAD /secret/ca.crt HTTP/1.1\r\n\r\n", "secret", &shown);
-        assert!(head.ends_with(b"\r\n\r\n") && file == Some("ca.crt"));
-        let (body, _) = answer(b"GET /secret/ca.crt HTTP/1.1\r\n\r\n", "secret", &shown);
+        let (head, fetched) = answer(b"HEAD /secret/ca.crt?a=%20b?c HTTP/1.1\r\n\r\n", "secret", STILL, &shown);
+        assert!(head.ends_with(b"\r\n\r\n") && fetched == Some(("ca.crt", "a=%20b?c")));
+        let (body, _) = answer(b"GET /secret/ca.crt HTTP/1.1\r\n\r\n", "secret", STILL, &shown);
         let text = String::from_utf8(body).unwrap();
         assert!(text.contains("Content-Type: application/x-x509-ca-cert\r\n") && text.ends_with("\r\n\r\nder"));
     }
@@ -207,12 +240,34 @@ mod tests {
                 drop(silent);
                 text
             });
-            server.run(shown(), Duration::from_millis(400), |file, _| fetched.lock().unwrap().push(file.to_owned())).unwrap();
+            let heard = |one: Fetched<'_>| {
+                fetched.lock().unwrap().push(one.file.to_owned());
+                ControlFlow::Continue(())
+            };
+            server.run(shown(), Duration::from_millis(400), heard).unwrap();
             assert!(client.join().unwrap().ends_with("der"));
         });
         assert_eq!(*fetched.lock().unwrap(), ["ca.crt"]);
         assert!(started.elapsed() < PATIENCE + Duration::from_secs(2));
         assert!(TcpStream::connect(address).is_err(), "it listens no longer");
+    }
+
+    #[test]
+    fn it_ends_when_a_page_has_said_enough() {
+        let server = Server::bind("127.0.0.1".parse().unwrap(), 0).unwrap().with_scripts();
+        let (address, path) = (server.listener.local_addr().unwrap(), server.path.clone());
+        let client = std::thread::spawn(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            write!(stream, "GET /{path}/?enough HTTP/1.1\r\n\r\n").unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            text
+        });
+        let enough = |one: Fetched<'_>| if one.query == "enough" { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let started = Instant::now();
+        server.run(shown(), Duration::from_secs(60), enough).unwrap();
+        assert!(started.elapsed() < Duration::from_secs(30), "it went on");
+        assert!(client.join().unwrap().contains("script-src 'unsafe-inline'; connect-src 'self'"));
     }
 
     #[test]

@@ -1,0 +1,112 @@
+//! The packet filter that closes what Coturn's own list cannot.
+//!
+//! Coturn runs on the host's network and knows peers by address, not by port: the allowed peer, which is where Calls listens, is
+//! this machine itself. So what leaves a relay port towards this machine is dropped, but for the port of Calls.
+
+use std::net::IpAddr;
+
+use super::Check;
+use crate::site::Site;
+
+/// What is to be filtered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayRule {
+    /// The address that Calls and Coturn use.
+    pub address: IpAddr,
+    /// The one port that relayed media may reach there.
+    pub calls: u16,
+    /// First and last relay port.
+    pub relay: (u16, u16),
+}
+
+impl RelayRule {
+    /// The rule of a site.
+    pub fn of(site: &Site) -> RelayRule {
+        RelayRule { address: site.address(), calls: site.ports.calls, relay: site.ports.relay }
+    }
+
+    /// As `nft -f` reads it, in a table of its own, so that applying it twice changes nothing.
+    pub fn nft(&self, table: &str) -> String {
+        let family = if self.address.is_ipv4() { "ip" } else { "ip6" };
+        let RelayRule { address, calls, relay: (first, last) } = self;
+        format!(
+            "table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n  chain relay {{\n    type filter hook output priority 0; policy accept;\n    \
+             {family} daddr {address} udp sport {first}-{last} udp dport != {calls} drop\n  }}\n}}\n"
+        )
+    }
+
+    /// Whether a listing of rules has it: of `nft list ruleset`, or of `iptables-save`. Order and further conditions do not
+    /// matter, but each part has to stand in one rule.
+    pub fn is_in(&self, rules: &str) -> bool {
+        let RelayRule { address, calls, relay: (first, last) } = self;
+        let nft = [format!("daddr {address} "), format!("udp sport {first}-{last} "), format!("udp dport != {calls} ")];
+        let iptables = [format!("-d {address}"), format!("--sport {first}:{last} "), format!("! --dport {calls} "), "-p udp ".to_owned()];
+        let has = |line: &str, parts: &[String]| parts.iter().all(|part| line.contains(part.as_str()));
+        rules.lines().map(|line| format!("{} ", line.trim())).any(|line| {
+            let refuses = [" drop ", " reject ", "-j DROP ", "-j REJECT "].iter().any(|verdict| line.contains(verdict));
+            let whole_address = line.contains(&format!("-d {address} ")) || line.contains(&format!("-d {address}/"));
+            refuses && (has(&line, &nft) || (has(&line, &iptables) && whole_address))
+        })
+    }
+}
+
+/// The rule against what the filter lists: `rules` is nothing where only root can see them, and `tool` where there is no filter.
+pub fn relay_rule(rule: &RelayRule, table: &str, tool: Option<&str>, rules: Option<&str>) -> Check {
+    let (id, title) = ("firewall", "Packet filter of the relay");
+    match (tool, rules) {
+        (None, _) => Check::problem(id, title, "neither nft nor iptables is on this machine", "apt-get install nftables"),
+        (Some(tool), None) => Check::skipped(id, title, format!("only root sees the rules of {tool}")),
+        (Some(_), Some(rules)) if rule.is_in(rules) => {
+            Check::ok(id, title, format!("ports {}-{} reach nothing of this machine but port {}", rule.relay.0, rule.relay.1, rule.calls))
+        }
+        (Some(_), Some(_)) => {
+            let found = format!("who has a credential reaches every UDP port of {} through the relay", rule.address);
+            Check::problem(id, title, found, format!("nft -f - <<'END'\n{}END", rule.nft(table)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule() -> RelayRule {
+        RelayRule { address: "192.168.1.20".parse().unwrap(), calls: 8444, relay: (49160, 49200) }
+    }
+
+    const IPTABLES: &str = "-A OUTPUT -d 192.168.1.20/32 -p udp -m udp --sport 49160:49200 ! --dport 8444 -j DROP";
+
+    #[test]
+    fn the_rule_finds_itself_and_nothing_that_is_weaker() {
+        let nft = rule().nft("chatops");
+        assert!(rule().is_in(&nft));
+        assert!(rule().is_in(IPTABLES));
+        for (part, other) in [
+            ("49160-49200", "49160-49190"),
+            ("192.168.1.20", "192.168.1.200"),
+            ("!= 8444", "!= 8445"),
+            ("!= 8444", "!= 84444"),
+            ("!= 8444", "8444"),
+            (" drop", " accept"),
+            ("udp sport", "tcp sport"),
+        ] {
+            assert!(!rule().is_in(&nft.replace(part, other)), "{other}");
+        }
+        for (part, other) in
+            [("49200", "49190"), ("1.20/32", "1.200/32"), ("! --dport", "--dport"), ("DROP", "ACCEPT"), ("-p udp", "-p tcp")]
+        {
+            assert!(!rule().is_in(&IPTABLES.replace(part, other)), "{other}");
+        }
+        assert!(!rule().is_in(""));
+    }
+
+    #[test]
+    fn no_filter_no_rights_no_rule() {
+        use super::super::Outcome;
+        let check = |tool, rules| relay_rule(&rule(), "chatops", tool, rules).outcome;
+        assert!(matches!(check(Some("nft"), Some(IPTABLES)), Outcome::Ok { .. }));
+        assert!(matches!(check(Some("nft"), Some("table inet other {}")), Outcome::Problem { mend, .. } if mend.contains("nft -f -")));
+        assert!(matches!(check(Some("nft"), None), Outcome::Skipped { .. }));
+        assert!(matches!(check(None, None), Outcome::Problem { mend, .. } if mend == "apt-get install nftables"));
+    }
+}
