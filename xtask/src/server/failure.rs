@@ -127,23 +127,23 @@ impl Failure {
 fn distrust(error: &reqwest::Error) -> Option<Distrust> {
     let mut cause = error.source();
     while let Some(error) = cause {
-        let tls = error.downcast_ref::<rustls::Error>();
-        let inner = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref()?.downcast_ref::<rustls::Error>());
-        if let Some(tls) = tls.or(inner) {
-            return match tls {
-                rustls::Error::InvalidCertificate(reason) => Some(match reason {
-                    CertificateError::UnknownIssuer | CertificateError::BadSignature => Distrust::Issuer,
-                    CertificateError::Expired
-                    | CertificateError::ExpiredContext { .. }
-                    | CertificateError::NotValidYet
-                    | CertificateError::NotValidYetContext { .. } => Distrust::Time,
-                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Distrust::Name,
-                    _ => Distrust::Other,
-                }),
-                _ => None,
-            };
+        if let Some(rustls::Error::InvalidCertificate(reason)) = error.downcast_ref() {
+            return Some(match reason {
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => Distrust::Issuer,
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. } => Distrust::Time,
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Distrust::Name,
+                _ => Distrust::Other,
+            });
         }
-        cause = error.source();
+        // An I/O error names as its source that of what it wraps, and not what it wraps.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
     }
     None
 }

@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test with a place")]
 
-#[path = "../../images/tests/common/mod.rs"]
+#[path = "../../../images/tests/common/mod.rs"]
 mod common;
+mod tls;
 
 use std::time::Duration;
 
