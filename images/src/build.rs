@@ -102,7 +102,7 @@ pub struct SiteInputs {
 /// An image that was built, or that was there already.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Built {
-    /// `chatops/<name>:<version>`.
+    /// `chatops/<name>:<version>`, with the fingerprint of the site's CA where it is in the image.
     pub name: String,
     /// The manifest's digest.
     pub manifest: Digest,
@@ -145,7 +145,7 @@ pub fn build(
         fresh |= made;
     }
     let version = version(locked, inputs)?;
-    let name = name(locked, inputs)?;
+    let name = name(locked, inputs, site)?;
     let config =
         oci::canonical(&oci::image(locked.spec(), &image.layers, image.created, labels(&version, &identity, inputs), environment(inputs)));
     let manifest = oci::canonical(&oci::manifest(&config, &image.layers));

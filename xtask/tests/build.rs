@@ -214,3 +214,26 @@ fn a_lock_that_does_not_answer_is_said_before_anything_is_done() {
     let (code, _, said) = checkout.run(&["dmeo"]);
     assert_eq!((code, said.contains("expected one of: demo")), (2, true), "{said}");
 }
+
+#[test]
+fn a_sites_ca_is_added_where_there_is_one_and_none_is_made() {
+    let checkout = Checkout::new();
+    let name = |args: &[&str]| {
+        let (code, stdout, stderr) = checkout.run(&[&["--offline"], args].concat());
+        assert_eq!(code, 0, "{stderr}");
+        stdout.split_whitespace().next().expect("a name").to_owned()
+    };
+    let plain = name(&[]);
+    assert!(!checkout.path("site").exists(), "building makes no PKI");
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/tests/data/root.pem");
+    fs::create_dir_all(checkout.path("site/pki")).expect("made");
+    fs::copy(root, checkout.path("site/pki/ca.pem")).expect("copied");
+    let with = name(&[]);
+    assert!(with.starts_with(&format!("{plain}-ca")), "{with}");
+    assert_eq!(name(&["--no-ca"]), plain);
+    assert_eq!(name(&["--site", "elsewhere"]), plain);
+    assert_eq!(name(&["--site", "elsewhere", "--ca", "site/pki/ca.pem"]), with);
+    let (code, stdout, stderr) = checkout.run(&["verify", "demo", "--offline"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.starts_with(&format!("{with}  ")) && stdout.ends_with("reproduced\n"), "{stdout}");
+}

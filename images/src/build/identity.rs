@@ -4,15 +4,33 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{INPUTS_LABEL, Inputs, PLUGIN_KEYS, Program, RELEASE_LABEL};
+use super::{INPUTS_LABEL, Inputs, PLUGIN_KEYS, Program, RELEASE_LABEL, SiteInputs};
 use crate::digest::Digest;
 use crate::error::{Class, Error, Result};
 use crate::lock::{Artefact, FORMAT, Locked};
 use crate::oci;
+use crate::rules::ca_bundle;
 
-/// The name that the image gets: `chatops/<name>:<version>`.
-pub fn name(locked: &Locked, inputs: &Inputs) -> Result<String> {
-    Ok(format!("chatops/{}:{}", locked.name(), tag(locked, inputs, &version(locked, inputs)?)))
+/// The name that the image gets: `chatops/<name>:<version>`, and `-ca<fingerprint>` behind it where a site's CA is in it, so that
+/// it lies beside the one without, and beside another site's.
+pub fn name(locked: &Locked, inputs: &Inputs, site: &SiteInputs) -> Result<String> {
+    let tag = tag(locked, inputs, &version(locked, inputs)?);
+    Ok(format!("chatops/{}:{tag}{}", locked.name(), mark(site)?))
+}
+
+/// What a site's CAs add to a tag: eight digits of the SHA-256 of the certificate; of all their fingerprints where there are several.
+fn mark(site: &SiteInputs) -> Result<String> {
+    let mut fingerprints = Vec::new();
+    for (name, pem) in &site.cas {
+        fingerprints.extend(ca_bundle::parse(pem, name, name)?.iter().map(|ca| ca.fingerprint()));
+    }
+    fingerprints.dedup();
+    let digest = match fingerprints[..] {
+        [] => return Ok(String::new()),
+        [only] => only,
+        _ => Digest::of(fingerprints.iter().map(Digest::to_string).collect::<String>()),
+    };
+    Ok(format!("-ca{}", &digest.to_string()[..8]))
 }
 
 /// The digest of everything that decides this image's bytes below the site layer, and of nothing else.

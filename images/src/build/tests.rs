@@ -228,6 +228,23 @@ fn the_sites_ca_is_the_top_layer_and_nothing_below_moves() {
 }
 
 #[test]
+fn an_image_with_a_sites_ca_lies_beside_the_one_without() {
+    let world = World::new(&[("base", "1", base()), ("cas", "1", cas())]);
+    let layout = world.layout("images");
+    let without = world.build().expect("a good image");
+    let with = world.build_in(&layout, 2, &site()).expect("a good image");
+    // The beginning of what `openssl x509 -fingerprint -sha256` says of the root.
+    let fingerprint = include_str!("../../tests/data/root.sha256").replace(':', "").to_lowercase();
+    assert_eq!(with.name, format!("{}-ca{}", without.name, &fingerprint[..8]));
+    let names = layout.index().expect("an index").manifests.len();
+    assert_eq!(names, 2, "one does not replace the other");
+    let renamed = SiteInputs { cas: BTreeMap::from([("other.pem".to_owned(), [ROOT, ROOT].concat())]) };
+    assert_eq!(world.build_in(&layout, 2, &renamed).expect("a good image").name, with.name, "the certificate counts, not its file");
+    let bad = SiteInputs { cas: BTreeMap::from([("site.pem".to_owned(), b"no certificate".to_vec())]) };
+    assert!(world.build_in(&layout, 2, &bad).expect_err("no CA").to_string().starts_with("site.pem holds no certificate"));
+}
+
+#[test]
 fn a_damaged_blob_stops_the_build_and_leaves_no_layer() {
     let world = world();
     world.damage("tool");

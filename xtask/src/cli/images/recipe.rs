@@ -15,6 +15,8 @@ use super::fetch::bring;
 use super::options::{EditionArgs, StoreArgs};
 use crate::mirror::MirrorArgs;
 use crate::output::Output;
+use crate::site::SiteArgs;
+use crate::site::pki::found::CA;
 use crate::workspace::Workspace;
 
 /// Which images, of what, and where their files are.
@@ -22,9 +24,14 @@ use crate::workspace::Workspace;
 pub struct RecipeArgs {
     /// Images by name; all of them where none is named
     pub names: Vec<String>,
-    /// A CA of this site, in PEM; it becomes the top layer. May be given several times
+    /// A CA of this site, in PEM; it becomes the top layer. May be given several times [default: pki/ca.pem of the site]
     #[arg(long, value_name = "FILE")]
     ca: Vec<PathBuf>,
+    /// Add no CA, though the site has one
+    #[arg(long, conflicts_with = "ca")]
+    no_ca: bool,
+    #[command(flatten)]
+    site: SiteArgs,
     /// Which Mattermost: the lock's `release`, or a FILE in the vendor's layout
     #[arg(long, value_name = "release|FILE", default_value = "release")]
     mattermost: Mattermost,
@@ -92,7 +99,7 @@ impl RecipeArgs {
         let lock = workspace.read_lock()?;
         let specs = workspace.read_specs(&self.names)?;
         let store = Store::open(&self.store.root(workspace))?;
-        let site = site_inputs(&self.ca)?;
+        let site = site_inputs(&self.cas()?)?;
         let mut failures = Vec::new();
         let mut locked = Vec::new();
         for (name, spec) in specs {
@@ -123,7 +130,8 @@ impl RecipeArgs {
             arguments.extend([option.into(), std::path::absolute(path)?.into()]);
             Ok(())
         };
-        self.ca.iter().try_for_each(|file| path("--ca", file))?;
+        let cas = self.cas()?;
+        cas.iter().try_for_each(|file| path("--ca", file))?;
         self.plugin.iter().try_for_each(|file| path("--plugin", file))?;
         self.plugin_key.iter().try_for_each(|file| path("--plugin-key", file))?;
         if let Mattermost::File(file) = &self.mattermost {
@@ -138,7 +146,20 @@ impl RecipeArgs {
         if self.offline {
             arguments.push("--offline".into());
         }
+        if cas.is_empty() {
+            // The other folder may have a site of its own.
+            arguments.push("--no-ca".into());
+        }
         Ok(arguments)
+    }
+
+    /// The files of the site's CAs: those that were named, else the site's own. A site without a PKI has none: it is made by `certs`.
+    fn cas(&self) -> Result<Vec<PathBuf>> {
+        if self.no_ca || !self.ca.is_empty() {
+            return Ok(self.ca.clone());
+        }
+        let own = self.site.folder().pki().join(CA);
+        Ok(if own.try_exists()? { vec![own] } else { Vec::new() })
     }
 
     /// Whether a build reads this artefact: a release from a file stands in for the lock's.

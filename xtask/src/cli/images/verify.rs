@@ -61,7 +61,7 @@ fn standing(prepared: &Prepared, root: &Path, out: &mut Output) -> Result<Vec<(S
     let layout = Layout::open(root)?;
     let mut standing = Vec::new();
     for (number, (image, inputs)) in prepared.images.iter().enumerate() {
-        let name = build::name(image, inputs)?;
+        let name = build::name(image, inputs, &prepared.site)?;
         let index = layout.index()?;
         let entry = index.manifests.into_iter().find(|entry| entry.annotations.get(images::oci::REF_NAME) == Some(&name));
         let digest = match entry {
