@@ -25,6 +25,11 @@ impl RelayRule {
         RelayRule { address: site.address(), calls: site.ports.calls, relay: site.ports.relay }
     }
 
+    /// The table of a site's rule. nft takes letters, digits and underscores; a project's name may have hyphens and begin with a digit.
+    pub fn table(site: &Site) -> String {
+        format!("relay_{}", site.project.as_str().replace('-', "_"))
+    }
+
     /// As `nft -f` reads it, in a table of its own, so that applying it twice changes nothing.
     pub fn nft(&self, table: &str) -> String {
         let family = if self.address.is_ipv4() { "ip" } else { "ip6" };
@@ -98,6 +103,16 @@ mod tests {
             assert!(!rule().is_in(&IPTABLES.replace(part, other)), "{other}");
         }
         assert!(!rule().is_in(""));
+    }
+
+    #[test]
+    fn a_table_has_a_name_that_nft_takes() {
+        let site = |project: &str| {
+            let text = format!("format = 1\nproject = \"{project}\"\naddresses = [\"192.168.1.20\"]\n");
+            crate::site::parse("site.toml", &text, || unreachable!("it has an address")).unwrap()
+        };
+        assert_eq!(RelayRule::table(&site("chatops")), "relay_chatops");
+        assert_eq!(RelayRule::table(&site("2-site-b")), "relay_2_site_b");
     }
 
     #[test]

@@ -120,7 +120,7 @@ pub fn packet_filter(site: &Site, machine: &Machine) -> Check {
     let listed = |(tool, args): &(&str, &[&str])| machine.process(tool).args(*args).deadline(SOON).text().ok();
     let listings: Vec<String> = tools.iter().filter(|(tool, _)| present.contains(tool)).filter_map(listed).collect();
     let rules = (!listings.is_empty()).then(|| listings.join("\n"));
-    firewall::relay_rule(&RelayRule::of(site), site.project.as_str(), present.first().copied(), rules.as_deref())
+    firewall::relay_rule(&RelayRule::of(site), &RelayRule::table(site), present.first().copied(), rules.as_deref())
 }
 
 /// Free bytes, for whoever is not root, at a path that exists.

@@ -35,7 +35,7 @@ pub struct Gathered {
     pub transport: String,
     /// Whether there was a relay candidate.
     pub found: bool,
-    /// Its address, or why there was none.
+    /// What the page shows: its address, or why there was none.
     pub words: String,
 }
 
@@ -67,13 +67,8 @@ pub fn judge(query: &str) -> Option<Vec<Check>> {
     let check = |gathered: Gathered| {
         let (id, title) = (format!("turn.phone.{}", gathered.transport.to_lowercase()), format!("Phone, TURN over {}", gathered.transport));
         match gathered.found {
-            true => Check::ok(id, title, format!("relay candidate found: {}", plain(&gathered.words))),
-            false => Check::problem(
-                id,
-                title,
-                format!("no relay candidate: {}", plain(&gathered.words)),
-                "cargo xtask doctor turn, on this machine",
-            ),
+            true => Check::ok(id, title, plain(&gathered.words)),
+            false => Check::problem(id, title, plain(&gathered.words), "cargo xtask doctor turn, on this machine"),
         }
     };
     (!gathered.is_empty() && gathered.iter().all(known)).then(|| gathered.into_iter().map(check).collect())
@@ -99,11 +94,11 @@ mod tests {
 
     #[test]
     fn a_report_is_taken_for_words_only() {
-        let good = r#"[{"transport":"UDP","found":true,"words":"192.168.1.20 port 49163"},{"transport":"TCP","found":false,"words":"not\u001b[31m reached"}]"#;
+        let good = r#"[{"transport":"UDP","found":true,"words":"relay candidate found: 192.168.1.20 port 49163"},{"transport":"TCP","found":false,"words":"not\u001b[31m reached"}]"#;
         let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
         let checks = judge(&encoded(good)).unwrap();
         assert_eq!(checks[0], Check::ok("turn.phone.udp", "Phone, TURN over UDP", "relay candidate found: 192.168.1.20 port 49163"));
-        assert!(checks[1].is_problem() && format!("{:?}", checks[1]).contains("no relay candidate: not[31m reached"), "{:?}", checks[1]);
+        assert!(checks[1].is_problem() && format!("{:?}", checks[1]).contains("not[31m reached"), "{:?}", checks[1]);
         for bad in ["", "[]", "{}", r#"[{"transport":"x","found":true,"words":""}]"#] {
             assert_eq!(judge(&encoded(bad)), None);
         }
