@@ -46,7 +46,11 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
         Some(file) => {
             let token = entrypoint::secret::read_value(file, 16).map_err(|error| Error::new(Class::Usage, error.to_string()))?;
             client = client.with_token(token);
-            client.me()?;
+            let user = client.me()?;
+            if !user.is_administrator() {
+                return Err(Error::new(Class::Usage, format!("the token is that of {}, who is no administrator", user.username))
+                    .detail("expected the role system_admin"));
+            }
             false
         }
         None => {
