@@ -12,3 +12,4 @@ pub mod mmctl;
 pub mod provision;
 pub mod psql;
 pub mod status;
+pub mod up;

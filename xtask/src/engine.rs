@@ -25,6 +25,11 @@ pub struct Started {
 }
 
 impl Started {
+    /// Lets the Engine go on when this process ends: its process number.
+    pub fn leave(mut self) -> u32 {
+        self.daemon.take().map_or(0, Running::leave)
+    }
+
     /// Ends the Engine and waits for it.
     pub fn stop(mut self, out: &mut Output) {
         if let Some(daemon) = self.daemon.take() {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use xtask::cli::{bench, certs, ci, doctor, down, env, images, logs, mmctl, provision, psql, status};
+use xtask::cli::{bench, certs, ci, doctor, down, env, images, logs, mmctl, provision, psql, status, up};
 use xtask::output::Output;
 
 /// Chat and calls for a closed network: images, site, stack, proof
@@ -20,6 +20,7 @@ enum Verb {
     Env(env::Args),
     Certs(Box<certs::Args>),
     Doctor(doctor::Args),
+    Up(Box<up::Args>),
     Down(down::Args),
     Status(status::Args),
     Logs(logs::Args),
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         Verb::Env(args) => env::run(&args, &mut out),
         Verb::Certs(args) => certs::run(&args, &mut out),
         Verb::Doctor(args) => doctor::run(&args, &mut out),
+        Verb::Up(args) => up::run(&args, &mut out),
         Verb::Down(args) => down::run(&args, &mut out),
         Verb::Status(args) => status::run(&args, &mut out),
         Verb::Logs(args) => logs::run(&args, &mut out),

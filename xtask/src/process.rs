@@ -323,6 +323,14 @@ impl Running {
         Ok(self.handle.try_wait().context(|| format!("waiting for {}", self.name))?.map(|output| output.status))
     }
 
+    /// Lets it go on when this process ends: its process number.
+    pub fn leave(self) -> u32 {
+        let pid = self.pid();
+        // What `drop` would do is to end it.
+        std::mem::forget(self);
+        pid
+    }
+
     /// Asks it to end, waits up to `patience`, then kills its whole process group.
     pub fn stop(self, patience: Duration) {
         end(&self.handle, patience);

@@ -14,7 +14,9 @@ use crate::process::Process;
 use crate::site::{Folder, Service, Site, SiteArgs, compose};
 use crate::workspace::Workspace;
 
+pub mod preflight;
 pub mod secrets;
+pub mod start;
 
 /// What the stack needs of a machine.
 pub const PARTS: [&str; 4] = ["iptables", "dockerd", "docker", "docker compose"];

@@ -18,6 +18,7 @@ mod pki;
 mod postgres;
 mod python;
 mod reproducible;
+mod stack;
 mod turnserver;
 mod world;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     // The longest first, so that the others run beside them.
     let all = [
         reproducible::CLAIMS,
+        stack::CLAIMS,
         mattermost::CLAIMS,
         postgres::CLAIMS,
         formats::CLAIMS,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
 use images::{Class, Error, Result};
+use lab::Lab;
 use serde::Deserialize;
 use xtask::engine::{self, Started};
 use xtask::machine::Machine;
@@ -38,6 +39,7 @@ pub struct World {
     xtask: OnceLock<Result<PathBuf, String>>,
     engine: OnceLock<Result<(), String>>,
     started: Mutex<Option<Started>>,
+    lab: OnceLock<Result<Lab, String>>,
 }
 
 impl World {
@@ -52,6 +54,7 @@ impl World {
             xtask: OnceLock::new(),
             engine: OnceLock::new(),
             started: Mutex::new(None),
+            lab: OnceLock::new(),
         })
     }
 
@@ -133,6 +136,14 @@ impl World {
         Ok(self.images()?.get(name).unwrap_or_else(|| panic!("{name} was not built")))
     }
 
+    /// A LAN with an Engine of its own, made once; it ends with this.
+    pub fn lab(&self) -> Result<&Lab> {
+        self.lab
+            .get_or_init(|| Lab::start(&self.machine, &self.folder().join("lab")).map_err(|error| error.to_string()))
+            .as_ref()
+            .map_err(again)
+    }
+
     /// Makes sure that a Docker Engine answers, once.
     pub fn engine(&self) -> std::result::Result<(), String> {
         let ready = self.engine.get_or_init(|| {
@@ -152,5 +163,5 @@ pub fn parse(printed: &str) -> BTreeMap<String, Image> {
 }
 
 fn again(what: &String) -> Error {
-    Error::new(Class::Build, format!("the images could not be built:\n{what}"))
+    Error::new(Class::Build, format!("what the claims share could not be made:\n{what}"))
 }

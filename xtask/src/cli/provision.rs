@@ -34,6 +34,11 @@ pub struct Args {
     token_file: Option<PathBuf>,
 }
 
+/// What `cargo xtask provision` does without an option.
+pub fn ensure(site: &SiteArgs, out: &mut Output) -> Result<()> {
+    run(&Args { site: site.clone(), plan: false, json: false, url: None, token_file: None }, out)
+}
+
 /// Provisions.
 pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let (folder, site) = args.site.load()?;

@@ -30,12 +30,13 @@ impl RelayRule {
         format!("relay_{}", site.project.as_str().replace('-', "_"))
     }
 
-    /// As `nft -f` reads it, in a table of its own, so that applying it twice changes nothing.
+    /// As `nft -f` reads it, in a table of its own, so that applying it twice changes nothing. The hook is before address
+    /// translation (priority raw): behind it, a packet to a port that the Engine publishes has a container's address.
     pub fn nft(&self, table: &str) -> String {
         let family = if self.address.is_ipv4() { "ip" } else { "ip6" };
         let RelayRule { address, calls, relay: (first, last) } = self;
         format!(
-            "table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n  chain relay {{\n    type filter hook output priority 0; policy accept;\n    \
+            "table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n  chain relay {{\n    type filter hook output priority raw; policy accept;\n    \
              {family} daddr {address} udp sport {first}-{last} udp dport != {calls} drop\n  }}\n}}\n"
         )
     }

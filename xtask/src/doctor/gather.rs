@@ -102,14 +102,21 @@ fn of_machine(machine: &Machine, workspace: &Workspace, survey: Option<&Survey>,
 }
 
 fn of_site(site: &Site, machine: &Machine, workspace: &Workspace, engine: Option<&Engine>, survey: Option<&Survey>) -> Result<Vec<Check>> {
-    let containers = survey.map(|survey| survey.containers.as_slice()).unwrap_or_default();
-    let mut checks = vec![site::address(site, &addresses::interfaces()?)];
-    checks.extend(ports::judge(site, &sockets(), containers));
+    let mut checks = in_the_way(site, engine, survey)?;
     checks.push(packet_filter(site, machine));
     let wanted: Vec<String> = compose::services(site).map(|service| service.name().to_owned()).collect();
     let (built, loaded) = built(&workspace.target().join("images"), engine);
     checks.push(store(site, workspace, &wanted, wanted.iter().all(|name| built.contains(name))));
     checks.push(site::images(&wanted, &built, loaded.as_deref()));
+    Ok(checks)
+}
+
+/// What would keep the stack from starting: an address that is not here, ports that somebody else has, networks that are not there.
+pub fn in_the_way(site: &Site, engine: Option<&Engine>, survey: Option<&Survey>) -> Result<Vec<Check>> {
+    let containers = survey.map(|survey| survey.containers.as_slice()).unwrap_or_default();
+    let mut checks = vec![site::address(site, &addresses::interfaces()?)];
+    checks.extend(ports::judge(site, &sockets(), containers));
+    checks.extend(engine.into_iter().flat_map(|engine| site.network.join.iter().map(|name| site::network(name, engine.has_network(name)))));
     Ok(checks)
 }
 

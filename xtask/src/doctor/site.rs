@@ -113,6 +113,17 @@ pub fn images(wanted: &[String], built: &[String], loaded: Option<&[String]>) ->
     }
 }
 
+/// A Docker network that the site joins.
+pub fn network(name: &str, is_there: bool) -> Check {
+    let (id, title) = (format!("network.{name}"), format!("Docker network {name}"));
+    match is_there {
+        true => Check::ok(id, title, "there"),
+        false => {
+            Check::problem(id, title, "`network.join` in site.toml names it, and it is not there", format!("docker network create {name}"))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Outcome;
@@ -157,6 +168,12 @@ mod tests {
             words.starts_with("192.168.1.30 is not this machine's; it has 192.168.1.20 (eth0), 10.0.0.7 (eth0) → set addresses"),
             "{words}"
         );
+    }
+
+    #[test]
+    fn a_network_that_is_not_there_is_told_with_what_makes_it() {
+        assert!(is_ok(&network("cicd-net", true)));
+        assert!(mend(network("cicd-net", false)).ends_with("→ docker network create cicd-net"));
     }
 
     #[test]

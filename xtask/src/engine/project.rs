@@ -104,6 +104,11 @@ impl Engine {
         Ok(names)
     }
 
+    /// Whether there is a network of this name.
+    pub fn has_network(&self, name: &str) -> bool {
+        self.block_on(self.docker().inspect_network(name, None::<query::InspectNetworkOptions>)).is_ok()
+    }
+
     /// Makes a volume of a project, if it is not there, and fills it through a container of `image` that is never started: its
     /// folder and the files belong to `account`. One that is there and not the project's is refused.
     pub fn fill_volume(&self, project: &str, name: &str, image: &str, account: Account, files: &[VolumeFile]) -> Result<()> {
@@ -121,7 +126,7 @@ impl Engine {
         let failed = refused(format!("the volume {name} cannot be filled"));
         self.block_on(async {
             let container = self.docker().create_container(None::<query::CreateContainerOptions>, body).await.map_err(&failed)?.id;
-            let options = query::UploadToContainerOptionsBuilder::default().path("/volume").build();
+            let options = query::UploadToContainerOptionsBuilder::default().path("/").build();
             let filled = self.docker().upload_to_container(&container, Some(options), bollard::body_full(archive.into())).await;
             let options = query::RemoveContainerOptionsBuilder::default().force(true).build();
             self.docker().remove_container(&container, Some(options)).await.map_err(&failed)?;
@@ -239,12 +244,16 @@ fn described(container: ContainerInspectResponse) -> Container {
     }
 }
 
+/// Where the volume stands in the container that fills it. The archive is unpacked into the folder above: the Engine skips an
+/// entry for the folder that it unpacks into, so that its owner could not be set.
+const MOUNT: &str = "volume";
+
 fn archive(account: Account, files: &[VolumeFile]) -> Result<Vec<u8>> {
     let owned = |entry: Entry| Entry { uid: account.uid, gid: account.gid, ..entry };
     let mut archive = tar::Writer::new(Vec::new());
-    archive.entry(&owned(Entry::directory(".", 0o700, 0)))?;
+    archive.entry(&owned(Entry::directory(MOUNT, 0o700, 0)))?;
     for file in files {
-        archive.entry(&owned(Entry::file(file.name, file.content.len(), file.mode, 0)))?;
+        archive.entry(&owned(Entry::file(format!("{MOUNT}/{}", file.name), file.content.len(), file.mode, 0)))?;
         archive.content(file.content)?;
     }
     Ok(archive.finish()?.0)

@@ -35,8 +35,8 @@ pub struct Content {
     pub images: PerService<String>,
     /// Name of the volume with each service's secrets.
     pub secrets: PerService<String>,
-    /// SHA-256 of each service's settings file; a container is made anew when it changes.
-    pub settings: PerService<String>,
+    /// Settings of each service, without secrets. They stand in the file itself, so that an earlier file is the whole way back.
+    pub settings: PerService<BTreeMap<String, String>>,
 }
 
 /// A Compose file, in the words of the Compose specification.
@@ -61,8 +61,7 @@ struct Container {
     restart: &'static str,
     stop_grace_period: &'static str,
     logging: Value,
-    env_file: [String; 1],
-    labels: BTreeMap<&'static str, String>,
+    environment: BTreeMap<String, String>,
     volumes: Vec<Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tmpfs: Vec<String>,
@@ -190,8 +189,8 @@ fn container(site: &Site, content: &Content, service: Service, reach: Reach) -> 
         // Mattermost takes up to 15 s during its first 15 s.
         stop_grace_period: "30s",
         logging: json!({ "driver": "json-file", "options": { "max-size": "10m", "max-file": "5" } }),
-        env_file: [format!("env/{}.env", service.name())],
-        labels: BTreeMap::from([("org.chatops.settings", content.settings.of(service).clone())]),
+        // Compose reads `$NAME` as a variable of its own, and `$$` as a dollar sign.
+        environment: content.settings.of(service).iter().map(|(name, value)| (name.clone(), value.replace('$', "$$"))).collect(),
         volumes: std::iter::once(secret).chain(kept).collect(),
         tmpfs: tmpfs(service).iter().map(mount).collect(),
         networks: if host { BTreeMap::new() } else { joined(site, service, reach) },
@@ -270,7 +269,9 @@ mod tests {
     }
 
     fn content() -> Content {
-        Content { images: of("sha256:image"), secrets: of("volume"), settings: of("digest") }
+        let mut settings = PerService::<BTreeMap<String, String>>::default();
+        settings.mattermost.insert("MM_TEAMSETTINGS_SITENAME".to_owned(), "Ours: $HOME".to_owned());
+        Content { images: of("sha256:image"), secrets: of("volume"), settings }
     }
 
     fn file(text: &str, reach: Reach) -> Value {
@@ -311,8 +312,12 @@ mod tests {
             assert_eq!((&service["read_only"], &service["pull_policy"]), (&json!(true), &json!("never")), "{name}");
             assert!(service["mem_limit"].as_u64().unwrap() > 0 && service["pids_limit"].as_u64().unwrap() > 0, "{name}");
             assert!(!service["user"].as_str().unwrap().starts_with("0:"), "{name}");
-            assert!(service["environment"].is_null(), "{name}: settings stand in env files, secrets nowhere here");
         }
+    }
+
+    #[test]
+    fn a_dollar_sign_is_not_read_as_a_variable() {
+        assert_eq!(file("", Reach::Lan)["services"]["mattermost"]["environment"]["MM_TEAMSETTINGS_SITENAME"], "Ours: $$HOME");
     }
 
     #[test]

@@ -44,6 +44,13 @@ impl ServiceEnv {
         self.sections.push((title, settings));
     }
 
+    /// Ids of the plugins that Mattermost is told to run.
+    pub fn plugins(&self) -> Vec<String> {
+        let states = self.settings().find(|(name, _)| *name == "MM_PLUGINSETTINGS_PLUGINSTATES");
+        let states: BTreeMap<String, serde_json::Value> = states.and_then(|(_, json)| serde_json::from_str(json).ok()).unwrap_or_default();
+        states.into_iter().filter(|(_, state)| state["Enable"] == true).map(|(id, _)| id).collect()
+    }
+
     /// Every setting, in the order of the file.
     pub fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
         self.sections.iter().flat_map(|(_, settings)| settings).map(|(name, value)| (name.as_str(), value.as_str()))

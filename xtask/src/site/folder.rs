@@ -7,9 +7,11 @@
 //! | `pki/` | 0700 | `ca.pem`, `ca-key.pem`; `NAME.pem` (leaf, then chain) and `NAME-key.pem` of each service; keys 0600 |
 //! | `env/` | 0755 | settings of each service, without secrets |
 //! | `compose.json` | 0644 | the Compose file |
+//! | `compose.healthy.json` | 0644 | the last one whose services were healthy: the way back |
 //! | `integrations/` | 0700 | ready files for Jenkins, GitLab, SonarQube |
 //! | `onboarding/` | 0755 | the page for phones and desktops |
-//! | `.lock` | 0600 | held while a command writes |
+//! | `.lock` | 0600 | held while a command writes here |
+//! | `.stack.lock` | 0600 | held while a command changes what runs |
 //!
 //! All belongs to whoever runs `cargo xtask`. Everything but `site.toml`, `secrets.env` and `pki/` can be deleted: the next
 //! command writes it again.
@@ -89,6 +91,11 @@ impl Folder {
         self.root.join("compose.json")
     }
 
+    /// `compose.healthy.json`: the last Compose file whose services were healthy.
+    pub fn healthy_compose(&self) -> PathBuf {
+        self.root.join("compose.healthy.json")
+    }
+
     /// `integrations/`.
     pub fn integrations(&self) -> PathBuf {
         self.root.join("integrations")
@@ -102,8 +109,17 @@ impl Folder {
     /// Makes the folder where it is missing, and keeps every other command out of it until the value is dropped. A command
     /// that holds it already is named by its process number.
     pub fn hold(&self) -> Result<Held> {
+        self.lock(".lock")
+    }
+
+    /// As [`Folder::hold`], for the containers and volumes of the site. Whoever has it may also hold the folder for a while.
+    pub fn hold_stack(&self) -> Result<Held> {
+        self.lock(".stack.lock")
+    }
+
+    fn lock(&self, name: &str) -> Result<Held> {
         make_folder(&self.root, 0o755)?;
-        let path = self.root.join(".lock");
+        let path = self.root.join(name);
         let mut file = fs_err::OpenOptions::from_options({
             let mut options = std::fs::OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(NO_FOLLOW);

@@ -4,7 +4,7 @@
 //! Nothing secret stands here: passwords, tokens and keys live in `secrets.env`.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Serialize;
 use url::Url;
@@ -78,6 +78,16 @@ pub enum Edition {
     Team,
 }
 
+impl Edition {
+    /// As `site.toml` says it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Edition::Enterprise => "enterprise",
+            Edition::Team => "team",
+        }
+    }
+}
+
 /// The services of a site, in the order in which they start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -108,7 +118,7 @@ impl Service {
 }
 
 /// One value for each service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "the services' names")]
 pub struct PerService<T> {
@@ -126,6 +136,16 @@ impl<T> PerService<T> {
             Service::Coturn => &self.coturn,
             Service::AlertGateway => &self.alert_gateway,
             Service::Mattermost => &self.mattermost,
+        }
+    }
+
+    /// The value of one service, to change it.
+    pub fn of_mut(&mut self, service: Service) -> &mut T {
+        match service {
+            Service::Postgres => &mut self.postgres,
+            Service::Coturn => &mut self.coturn,
+            Service::AlertGateway => &mut self.alert_gateway,
+            Service::Mattermost => &mut self.mattermost,
         }
     }
 }
@@ -436,9 +456,18 @@ impl Site {
         }
     }
 
-    /// The address that Calls and Coturn use.
+    /// The first address on the LAN.
     pub fn address(&self) -> IpAddr {
         self.addresses[0]
+    }
+
+    /// The address that calls use: IPv4, because the relay's access list is (Coturn 4.6.1 takes `::ffff:127.0.0.1` for a peer that no
+    /// IPv4 rule covers, so nothing is relayed to IPv6).
+    pub fn media_address(&self) -> Option<Ipv4Addr> {
+        self.addresses.iter().find_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        })
     }
 
     /// Every DNS name of the server, its own first.

@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use images::{Digest, Result};
 
 use crate::engine::project::VolumeFile;
+use crate::site::env::{DATABASE_CA, environments};
+use crate::site::model::PerService;
+use crate::site::secrets::Secrets;
 use crate::site::{Service, Site};
 
 use super::Stack;
+use super::start::Wanted;
 
 /// Only the service's account reads it.
 const MODE: u32 = 0o400;
@@ -36,7 +40,37 @@ impl SecretFiles {
     }
 }
 
+/// The certificate and the key of a service, as its program calls them.
+const fn tls(service: Service) -> (&'static str, &'static str) {
+    match service {
+        Service::Postgres => ("postgres-cert.pem", "postgres-key.pem"),
+        Service::Coturn => ("turn-cert.pem", "turn-key.pem"),
+        Service::AlertGateway => ("alert-gateway-cert.pem", "alert-gateway-key.pem"),
+        Service::Mattermost => ("mattermost-cert.pem", "mattermost-key.pem"),
+    }
+}
+
 impl Stack {
+    /// What each service is to run with: settings; and in `/run/secrets` its secrets, its certificate and key.
+    pub fn wanted(&self, images: PerService<String>) -> Result<Wanted> {
+        let secrets = Secrets::read(self.folder.root())?.unwrap_or_default();
+        let mut settings = PerService::<BTreeMap<String, String>>::default();
+        let mut all = PerService::<SecretFiles>::default();
+        for (service, env) in environments(&self.site, &secrets)? {
+            settings.of_mut(service).extend(env.settings().map(|(name, value)| (name.to_owned(), value.to_owned())));
+            let files = &mut all.of_mut(service).0;
+            let (certificate, key) = tls(service);
+            files.insert(certificate.to_owned(), fs_err::read(self.folder.certificate(service))?);
+            files.insert(key.to_owned(), fs_err::read(self.folder.key(service))?);
+            files.extend(env.secret_files().into_iter().map(|(name, content)| (name.to_owned(), content.expose().as_bytes().to_vec())));
+        }
+        let ca = self.site.database.external.as_ref().and_then(|external| external.ca.as_ref());
+        if let (Some(ca), Some(name)) = (ca, DATABASE_CA.rsplit('/').next()) {
+            all.mattermost.0.insert(name.to_owned(), fs_err::read(self.folder.root().join(ca))?);
+        }
+        Ok(Wanted { images, settings, secrets: all })
+    }
+
     /// Makes the volume of a service's secrets and fills it, unless a container that runs has it: that one was filled to the end.
     pub fn ensure_secrets(&self, service: Service, image: &str, files: &SecretFiles) -> Result<String> {
         let volume = files.volume(&self.site, service);

@@ -12,7 +12,7 @@ use crate::site::pki::files::Files;
 use crate::site::pki::found::{CA_KEY, Found, request_file};
 use crate::site::pki::plan::{Ask, Ca, Done, Plan, State, plan};
 use crate::site::pki::{Authority, Server, Wanted, chain, key, request};
-use crate::site::{Service, SiteArgs};
+use crate::site::{Folder, Service, Site, SiteArgs};
 
 /// Who signs, and what comes from elsewhere.
 #[derive(clap::Args)]
@@ -70,6 +70,22 @@ impl PassphraseArgs {
                 .hint("--ca-passphrase-file FILE names a file that holds it")),
         })
     }
+}
+
+/// What every verb does that needs the certificates: makes what is missing and issues what is due, and says what changed. The caller
+/// holds the folder.
+pub fn ensure(folder: &Folder, site: &Site, out: &mut Output) -> Result<()> {
+    let wanted = Wanted::of(site);
+    let now = OffsetDateTime::now_utc();
+    let (files, found) = read(&folder.pki(), &wanted)?;
+    let passphrase = PassphraseArgs { ca_passphrase_file: None };
+    let open = &mut |pem: &str| passphrase.open(pem, &files.path(CA_KEY).display().to_string());
+    let plan = plan(&found, &wanted, Ask::default(), now, open)?;
+    if !plan.changes.is_empty() {
+        files.change(&plan.changes)?;
+        report(&plan, now, out);
+    }
+    Ok(())
 }
 
 /// Makes them.

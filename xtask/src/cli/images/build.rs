@@ -59,6 +59,20 @@ pub fn run(args: &BuildArgs, out: &mut Output) -> Result<()> {
     in_the_end(prepared.failures, out)
 }
 
+/// Builds what a recipe names, and gives the Engine those that it lacks.
+pub fn load_all(recipe: &RecipeArgs, workspace: &Workspace, engine: &Engine, out: &mut Output) -> Result<Vec<Built>> {
+    let prepared = recipe.prepare(workspace, &programs_folder(workspace), out)?;
+    let layout = Layout::open(&recipe.layout(workspace))?;
+    let numbers = 0..prepared.images.len();
+    let built = numbers.map(|number| build_one(&prepared, number, &layout, all_processors(), out)).collect::<Result<Vec<_>>>()?;
+    in_the_end(prepared.failures, out)?;
+    for image in built.iter().filter(|image| !engine.has_image(&image.config.oci())) {
+        engine.load(layout.root(), &image.name, &image.config)?;
+        out.say(format!("loaded {}", image.name));
+    }
+    Ok(built)
+}
+
 /// Where programs that were built are kept between builds.
 pub fn programs_folder(workspace: &Workspace) -> PathBuf {
     workspace.target().join("programs")

@@ -15,8 +15,8 @@ use super::fetch::bring;
 use super::options::{EditionArgs, StoreArgs};
 use crate::mirror::MirrorArgs;
 use crate::output::Output;
-use crate::site::SiteArgs;
 use crate::site::pki::found::CA;
+use crate::site::{Site, SiteArgs};
 use crate::workspace::Workspace;
 
 /// Which images, of what, and where their files are.
@@ -89,6 +89,33 @@ pub struct Prepared {
 }
 
 impl RecipeArgs {
+    /// All images of a site, with its CA.
+    pub fn of_site(
+        args: &SiteArgs,
+        site: &Site,
+        mattermost: Mattermost,
+        without_plugin: Vec<String>,
+        offline: bool,
+        store: StoreArgs,
+        mirrors: MirrorArgs,
+    ) -> Self {
+        RecipeArgs {
+            names: Vec::new(),
+            ca: Vec::new(),
+            no_ca: false,
+            site: args.clone(),
+            mattermost,
+            edition: EditionArgs { edition: site.edition.name().to_owned() },
+            without_plugin,
+            plugin: Vec::new(),
+            plugin_key: None,
+            offline,
+            layout: None,
+            store,
+            mirrors,
+        }
+    }
+
     /// The layout's folder.
     pub fn layout(&self, workspace: &Workspace) -> PathBuf {
         self.layout.clone().unwrap_or_else(|| workspace.target().join("images"))

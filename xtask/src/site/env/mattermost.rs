@@ -7,7 +7,6 @@ use mattermost_settings::Form;
 use serde_json::{Map, Value, json};
 use url::{Host, Url};
 
-use super::services::lan;
 use super::{ServiceEnv, check, hidden};
 use crate::site::env_file;
 use crate::site::model::{Edition, PushContents, Site, SmtpSecurity};
@@ -289,7 +288,7 @@ fn integrations(site: &Site, env: &mut ServiceEnv) {
 }
 
 fn calls(site: &Site, env: &mut ServiceEnv) {
-    let (true, Some(lan)) = (site.calls.enabled, lan(site)) else { return };
+    let (true, Some(lan)) = (site.calls.enabled, site.media_address()) else { return };
     let (lan, port, ports) = (lan.to_string(), site.ports.calls.to_string(), &site.ports);
     // Without credentials, so that the plugin makes time-limited ones from the shared secret; with them it would hand them to everybody.
     // Native apps trust no private CA here (libwebrtc brings its own roots), so turns: is for browsers.

@@ -1,25 +1,14 @@
 //! Coturn, PostgreSQL and the alert gateway.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use images::{Class, Error};
 
 use super::{ServiceEnv, secret};
 use crate::site::model::Site;
 use crate::site::secrets::{Name, Secret, Secrets};
 
-/// The address that calls use: IPv4, because the relay's access list is (Coturn 4.6.1 takes `::ffff:127.0.0.1` for a peer that no
-/// IPv4 rule covers, so nothing is relayed to IPv6).
-pub(super) fn lan(site: &Site) -> Option<Ipv4Addr> {
-    site.addresses.iter().find_map(|address| match address {
-        IpAddr::V4(address) => Some(*address),
-        IpAddr::V6(_) => None,
-    })
-}
-
 pub(super) fn coturn(site: &Site, secrets: &Secrets, problems: &mut Vec<Error>) -> ServiceEnv {
     let mut env = ServiceEnv::default();
-    let Some(lan) = lan(site).map(|lan| lan.to_string()) else {
+    let Some(lan) = site.media_address().map(|lan| lan.to_string()) else {
         problems
             .push(Error::new(Class::Usage, "calls need an IPv4 address").detail("expected one among `addresses`, found IPv6 ones only"));
         return env;

@@ -1,0 +1,330 @@
+//! Claims about the stack: `cargo xtask up` and its kin, on a LAN of its own with an Engine of its own.
+//!
+//! Mattermost's release cannot be fetched by a test, so its place is taken by the API double (`--mattermost double`), and every claim
+//! here is one about the stack with the double.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use images::Result;
+use lab::namespace::Namespace;
+use lab::{Lab, SERVER, address};
+use serde_json::Value;
+use xtask::process::{Outcome, Process};
+
+use crate::claims::{Claim, wait_for};
+use crate::world::World;
+
+const NEEDS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "python3"];
+
+/// The claims.
+pub const CLAIMS: &[Claim] = &[
+    claim("stack::up_ends_in_a_provisioned_chat_and_again_it_changes_nothing", provisioned),
+    claim("stack::nobody_on_the_lan_comes_before_the_administrator", private_first_start),
+    claim("stack::no_secret_is_in_inspect_argv_logs_or_the_compose_file", no_secret_shows),
+    claim("stack::a_changed_setting_replaces_its_service_alone_and_one_that_fails_is_taken_back", changes),
+    claim("stack::up_that_is_killed_anywhere_is_finished_by_the_next_one", killed),
+    claim("stack::what_is_in_the_way_is_named_before_anything_starts", in_the_way),
+    claim("stack::down_keeps_the_data_and_with_volumes_leaves_nothing", down),
+];
+
+const fn claim(name: &'static str, proves: fn(&World) -> Result<()>) -> Claim {
+    Claim { name, needs: NEEDS, root: true, engine: false, proves }
+}
+
+/// A site of one claim, in the shared lab: a project and ports of its own.
+struct Site<'a> {
+    world: &'a World,
+    lab: &'a Lab,
+    folder: tempfile::TempDir,
+    project: String,
+    first: u16,
+}
+
+impl<'a> Site<'a> {
+    fn new(world: &'a World) -> Result<Site<'a>> {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let site =
+            Site { world, lab: world.lab()?, folder: world.scratch(), project: format!("claim{number}"), first: 20_000 + number * 100 };
+        site.describe("");
+        Ok(site)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    fn port(&self, offset: u16) -> u16 {
+        self.first + offset
+    }
+
+    /// Writes `site.toml`, with `more` at its end.
+    fn describe(&self, more: &str) {
+        let port = |offset| self.port(offset);
+        let text = format!(
+            "format = 1\nproject = \"{}\"\naddresses = [\"{}\"]\n[ports]\nmattermost = {}\ncalls = {}\nmetrics = {}\nalert-gateway = {}\nturn = {}\nturns = {}\n\
+             relay = [{}, {}]\n[jenkins]\nurl = \"https://jenkins.cicd.local\"\n{more}",
+            self.project,
+            address(SERVER),
+            port(0),
+            port(1),
+            port(2),
+            port(3),
+            port(4),
+            port(5),
+            port(10),
+            port(30),
+        );
+        fs_err::write(self.path().join("site.toml"), text).unwrap();
+    }
+
+    /// `cargo xtask` on the server of the lab, for this site.
+    fn xtask(&self, words: &str) -> Result<Process> {
+        let process = self.lab.process(self.world.xtask()?).args(words.split_whitespace()).arg("--site").arg(self.path());
+        Ok(process.in_folder(self.world.workspace.root()).env_remove("CARGO_MANIFEST_DIR").env("PATH", self.world.machine.path()))
+    }
+
+    fn up(&self) -> Result<Outcome> {
+        self.xtask("up --mattermost double")?.deadline(Duration::from_secs(420)).outcome()
+    }
+
+    /// Brings it up; what it said.
+    fn is_up(&self) -> Result<String> {
+        let outcome = self.up()?;
+        let said = said(&outcome);
+        assert!(outcome.success(), "up failed:\n{said}\n{}", self.logs());
+        Ok(said)
+    }
+
+    fn logs(&self) -> String {
+        let log = self.world.workspace.target().join("site").join(&self.project).join("compose.log");
+        fs_err::read_to_string(log).unwrap_or_default()
+    }
+
+    /// Service → container ID.
+    fn containers(&self) -> Result<BTreeMap<String, String>> {
+        let label = format!("label=com.docker.compose.project={}", self.project);
+        let format = "{{.Label \"com.docker.compose.service\"}} {{.ID}}";
+        let list = self.lab.docker("ps --all --no-trunc --filter").args([&label, "--format", format]).text()?;
+        Ok(list.lines().filter_map(|line| line.split_once(' ')).map(|(service, id)| (service.to_owned(), id.to_owned())).collect())
+    }
+
+    fn inspect(&self, id: &str) -> Result<Value> {
+        Ok(serde_json::from_str::<Value>(&self.lab.docker("inspect").arg(id).text()?).unwrap()[0].clone())
+    }
+
+    fn volumes(&self) -> Result<Vec<String>> {
+        let label = format!("label=org.chatops.project={}", self.project);
+        Ok(self.lab.docker("volume ls --quiet --filter").arg(label).text()?.lines().map(str::to_owned).collect())
+    }
+
+    /// A line of `secrets.env`.
+    fn secret(&self, name: &str) -> String {
+        let text = fs_err::read_to_string(self.path().join("secrets.env")).unwrap();
+        text.lines().find_map(|line| line.strip_prefix(&format!("{name}="))).unwrap_or_else(|| panic!("no {name}")).to_owned()
+    }
+
+    /// SQL, as the superuser.
+    fn sql(&self, query: &str) -> Result<String> {
+        self.xtask("psql")?.args(["--", "-At", "-c", query]).text()
+    }
+
+    /// A client that asks for an account, from a machine on the LAN: the answer's status, 0 where nothing answers.
+    fn sign_up(&self, from: &Namespace) -> Result<String> {
+        let url = format!("https://{}:{}/api/v4/users", address(SERVER), self.port(0));
+        let script = format!(
+            "import json, ssl, urllib.error, urllib.request\n\
+             account = {{'username': 'mallory', 'email': 'mallory@example.org', 'password': 'Mallory-12345678'}}\n\
+             try: print(urllib.request.urlopen(urllib.request.Request('{url}', json.dumps(account).encode()), timeout=5, \
+             context=ssl._create_unverified_context()).status)\n\
+             except urllib.error.HTTPError as refusal: print(refusal.code)\n\
+             except OSError: print(0)"
+        );
+        from.process("python3").args(["-c", &script]).text()
+    }
+}
+
+impl Drop for Site<'_> {
+    fn drop(&mut self) {
+        // A claim that failed has its own words to say.
+        let _ = self.xtask("down --volumes --yes").map(|process| process.outcome());
+    }
+}
+
+fn said(outcome: &Outcome) -> String {
+    format!("{}{}", String::from_utf8_lossy(&outcome.stdout), String::from_utf8_lossy(&outcome.stderr))
+}
+
+fn provisioned(world: &World) -> Result<()> {
+    let site = Site::new(world)?;
+    let first = site.is_up()?;
+    assert!(first.contains("API double"), "what used the double does not say so:\n{first}");
+    assert!(first.contains(&format!("open https://mattermost.cicd.local:{}", site.port(0))), "{first}");
+    assert!(site.xtask("status")?.outcome()?.success());
+    let plan = site.xtask("provision --plan")?.outcome()?;
+    assert!(plan.success(), "provisioning is not done: {}", said(&plan));
+
+    let before = site.containers()?;
+    let begin = Instant::now();
+    let second = site.is_up()?;
+    eprintln!("         the second up took {:.1} s (aim: 5)", begin.elapsed().as_secs_f32());
+    assert_eq!(site.containers()?, before, "{second}");
+    assert!(second.contains("nothing had to change"), "{second}");
+    Ok(())
+}
+
+/// A client on the LAN asks for an account as often as it can, from before the start until the server answers it.
+fn private_first_start(world: &World) -> Result<()> {
+    let site = Site::new(world)?;
+    let attacker = site.lab.client(66)?;
+    let answers = std::thread::scope(|scope| -> Result<Vec<String>> {
+        let up = scope.spawn(|| site.up());
+        let mut answers = Vec::new();
+        while !up.is_finished() {
+            let status = site.sign_up(&attacker)?;
+            if status != "0" {
+                answers.push(status);
+            }
+        }
+        let outcome = up.join().unwrap()?;
+        assert!(outcome.success(), "{}", said(&outcome));
+        answers.push(site.sign_up(&attacker)?);
+        Ok(answers)
+    })?;
+    assert!(answers.iter().all(|status| status == "403"), "{answers:?}");
+    let administrators = site.sql("SELECT username FROM users WHERE roles LIKE '%system_admin%'")?;
+    assert_eq!(administrators, "admin");
+    assert_eq!(site.sql("SELECT count(*) FROM users WHERE username = 'mallory'")?, "0");
+    Ok(())
+}
+
+fn no_secret_shows(world: &World) -> Result<()> {
+    let site = Site::new(world)?;
+    site.is_up()?;
+    let text = fs_err::read_to_string(site.path().join("secrets.env")).unwrap();
+    let secrets: Vec<&str> =
+        text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('=')).map(|(_, value)| value).collect();
+    assert!(secrets.len() >= 6, "{}", secrets.len());
+    // A webhook's address is one by its last part.
+    let secrets: Vec<&str> =
+        secrets.iter().map(|secret| secret.rsplit('/').next().unwrap_or(secret)).filter(|secret| secret.len() >= 16).collect();
+
+    let mut seen = fs_err::read_to_string(site.path().join("compose.json")).unwrap();
+    seen.push_str(&site.logs());
+    for (_, id) in site.containers()? {
+        seen.push_str(&site.lab.docker("inspect").arg(&id).text()?);
+        seen.push_str(&site.lab.docker("top").args([&id, "-o", "pid,args"]).text()?);
+        let logs = site.lab.docker("logs").arg(&id).outcome()?;
+        seen.push_str(&said(&logs));
+        let image = site.inspect(&id)?["Image"].as_str().unwrap().to_owned();
+        seen.push_str(&site.lab.docker("image history --no-trunc").arg(&image).text()?);
+    }
+    let found = |text: &str| secrets.iter().filter(|secret| text.contains(**secret)).count();
+    assert_eq!(found(&seen), 0, "a secret shows");
+    // The search finds what is there.
+    assert_eq!(found(&format!("{seen}\n--password={}", secrets[0])), 1);
+    Ok(())
+}
+
+fn changes(world: &World) -> Result<()> {
+    let site = Site::new(world)?;
+    site.is_up()?;
+    let before = site.containers()?;
+    site.describe("[mattermost]\nlocale = \"de\"\n");
+    let text = site.is_up()?;
+    let after = site.containers()?;
+    let changed: Vec<&str> = before.keys().filter(|service| before[*service] != after[*service]).map(String::as_str).collect();
+    assert_eq!(changed, ["mattermost"], "{text}");
+
+    // A setting that the server refuses: it is known, has the right form, and is impossible.
+    site.describe("[mattermost]\nlocale = \"de\"\n[mattermost.extra]\nMM_SERVICESETTINGS_CONNECTIONSECURITY = \"tls\"\n");
+    let outcome = site.up()?;
+    let text = said(&outcome);
+    assert_eq!(outcome.status.code(), Some(1), "{text}");
+    assert!(text.contains("mattermost is not healthy") && text.contains("what was healthy before runs again"), "{text}");
+    assert!(text.contains("webserver connection security"), "the server's own words are missing: {text}");
+    let env = site.inspect(&site.containers()?["mattermost"])?["Config"]["Env"].to_string();
+    assert!(env.contains("CONNECTIONSECURITY=TLS"), "{env}");
+    assert!(site.xtask("status")?.outcome()?.success());
+
+    site.describe("[mattermost]\nlocale = \"de\"\n");
+    site.is_up()?;
+    Ok(())
+}
+
+fn killed(world: &World) -> Result<()> {
+    let site = Site::new(world)?;
+    // Ever later, so that each stage is hit: the first start takes longer than all of them.
+    for delay in [300, 1500, 3000, 5000, 8000, 12_000, 17_000] {
+        let log = site.path().join("killed.log");
+        let up = site.xtask("up --mattermost double")?.start(&log)?;
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(delay) && up.ended()?.is_none() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        up.stop(Duration::ZERO);
+    }
+    site.is_up()?;
+    assert!(site.xtask("provision --plan")?.outcome()?.success());
+    assert_eq!(site.sql("SELECT count(*) FROM users WHERE roles LIKE '%system_admin%'")?, "1");
+    let fillers = site.lab.docker("ps --all --quiet --filter").arg(format!("label=org.chatops.project={}", site.project)).text()?;
+    assert_eq!(fillers, "", "containers that fill volumes are left");
+    Ok(())
+}
+
+fn in_the_way(world: &World) -> Result<()> {
+    let site = Site::new(world)?;
+    let log = site.path().join("holder.log");
+    let script = format!(
+        "import socket, time\ns = socket.create_server(('{}', {}))\nprint('ready', flush=True)\ntime.sleep(600)",
+        address(SERVER),
+        site.port(3)
+    );
+    let holder = site.lab.process("python3").args(["-c", &script]).start(&log)?;
+    wait_for(
+        "a program on the port",
+        Duration::from_secs(20),
+        || fs_err::read_to_string(&log).ok().filter(|text| text.contains("ready\n")),
+        String::new,
+    );
+    site.describe("[network]\njoin = [\"cicd-net\"]\n");
+    let outcome = site.up()?;
+    let text = said(&outcome);
+    assert_eq!(outcome.status.code(), Some(1), "{text}");
+    assert!(text.contains(&format!("Port {} (alert gateway)", site.port(3))) && text.contains("held by another program"), "{text}");
+    assert!(text.contains("docker network create cicd-net"), "every problem at once: {text}");
+    assert!(site.containers()?.is_empty());
+    drop(holder);
+    site.lab.docker("network create cicd-net").capture()?;
+    site.is_up()?;
+    let networks = site.inspect(&site.containers()?["mattermost"])?["NetworkSettings"]["Networks"]["cicd-net"]["Aliases"].to_string();
+    assert!(networks.contains("mattermost.cicd.local"), "{networks}");
+    drop(site);
+    world.lab()?.docker("network rm cicd-net").capture()?;
+    Ok(())
+}
+
+fn down(world: &World) -> Result<()> {
+    let site = Site::new(world)?;
+    site.is_up()?;
+    let refused = site.xtask("down --volumes")?.outcome()?;
+    assert_eq!(refused.status.code(), Some(2), "nobody was asked: {}", said(&refused));
+    assert!(!site.containers()?.is_empty());
+
+    site.xtask("down")?.capture()?;
+    assert!(site.containers()?.is_empty());
+    assert!(!site.volumes()?.is_empty());
+    let password = site.secret("MATTERMOST_ADMIN_PASSWORD");
+    site.is_up()?;
+    assert_eq!(site.secret("MATTERMOST_ADMIN_PASSWORD"), password);
+    assert!(site.xtask("provision --plan")?.outcome()?.success(), "the team is still there");
+
+    site.xtask("down --volumes --yes")?.capture()?;
+    assert!(site.containers()?.is_empty() && site.volumes()?.is_empty());
+    let label = format!("label=com.docker.compose.project={}", site.project);
+    assert_eq!(site.lab.docker("network ls --quiet --filter").arg(&label).text()?, "");
+    Ok(())
+}

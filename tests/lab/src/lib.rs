@@ -1,0 +1,147 @@
+//! A world of its own for tests: a LAN that exists in network namespaces only, with a server on it that has a Docker Engine of its own.
+//!
+//! ```text
+//!   host namespace            server's namespace                         a client's namespace
+//!   (untouched)               lan0: bridge 192.168.77.20/24 ──── veth ──── eth0 192.168.77.x/24
+//!                             docker0, dockerd on a socket of its own
+//! ```
+//!
+//! Nothing leads out of it: there is no default route. Everything ends when the values are dropped: the namespaces live as long as
+//! the processes that hold them.
+
+pub mod namespace;
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use images::{Class, Error, Result};
+use xtask::machine::Machine;
+use xtask::process::{Process, Running, tail};
+
+use namespace::Namespace;
+
+/// How long an Engine may take to answer.
+const START: Duration = Duration::from_secs(60);
+/// How long it may take to end its containers.
+const STOP: Duration = Duration::from_secs(40);
+
+/// The LAN: 192.168.77.0/24.
+const LAN: [u8; 3] = [192, 168, 77];
+
+/// The address of host `number` on the LAN.
+pub fn address(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(LAN[0], LAN[1], LAN[2], number)
+}
+
+/// What a lab needs of a machine, besides root.
+pub const PARTS: [&str; 4] = ["ip", "unshare", "dockerd", "docker"];
+
+/// A LAN and its server.
+pub struct Lab {
+    // Fields are dropped in this order: the Engine before the namespace it lives in, that before its files.
+    engine: Option<Running>,
+    server: Namespace,
+    sockets: tempfile::TempDir,
+    machine: Machine,
+}
+
+/// The server's number on the LAN.
+pub const SERVER: u8 = 20;
+
+impl Lab {
+    /// Makes the LAN and starts the Engine; its images, volumes and log are kept in `folder`. Needs root.
+    pub fn start(machine: &Machine, folder: &Path) -> Result<Lab> {
+        let server = Namespace::new(machine)?;
+        server.ip(&["link", "set", "lo", "up"])?;
+        server.ip(&["link", "add", "lan0", "type", "bridge"])?;
+        server.ip(&["address", "add", &format!("{}/24", address(SERVER)), "dev", "lan0"])?;
+        server.ip(&["link", "set", "lan0", "up"])?;
+        // A Unix socket's path has at most 107 bytes, and a checkout may lie deep.
+        let sockets = tempfile::Builder::new().prefix("lab-").tempdir()?;
+        let mut lab = Lab { engine: None, server, sockets, machine: machine.clone() };
+        let log = folder.join("dockerd.log");
+        lab.engine = Some(lab.dockerd(folder).start(&log)?);
+        lab.wait(&log)?;
+        Ok(lab)
+    }
+
+    fn dockerd(&self, folder: &Path) -> Process {
+        let own = self.sockets.path();
+        self.server
+            .process("unshare")
+            // What the Engine mounts is seen by it alone.
+            .args(["--mount", "dockerd", "--host"])
+            .arg(self.host())
+            .arg("--data-root")
+            .arg(folder.join("engine"))
+            .arg("--exec-root")
+            .arg(own.join("exec"))
+            .arg("--pidfile")
+            .arg(own.join("docker.pid"))
+    }
+
+    fn wait(&self, log: &Path) -> Result<()> {
+        let begin = Instant::now();
+        let fail = |what: String| {
+            let said = tail(&fs_err::read(log).unwrap_or_default(), 20);
+            said.into_iter().fold(Error::new(Class::Engine, what), |error, line| error.detail(format!("| {line}")))
+        };
+        while begin.elapsed() < START {
+            if self.docker("version").outcome()?.success() {
+                return Ok(());
+            }
+            if let Some(status) = self.engine.as_ref().map(Running::ended).transpose()?.flatten() {
+                return Err(fail(format!("the lab's dockerd ended at once, with {status}")));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Err(fail(format!("the lab's Engine does not answer after {} s", START.as_secs())))
+    }
+
+    /// `DOCKER_HOST` of the lab's Engine.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.sockets.path().join("docker.sock").display())
+    }
+
+    /// A program on the server, which talks to the lab's Engine.
+    pub fn process(&self, program: impl AsRef<std::ffi::OsStr>) -> Process {
+        self.server.process(program).env("DOCKER_HOST", self.host())
+    }
+
+    /// Docker's client on the server; `words` are separated by spaces.
+    pub fn docker(&self, words: &str) -> Process {
+        self.process("docker").args(words.split(' ')).fails_as(Class::Engine)
+    }
+
+    /// The server's namespace.
+    pub fn server(&self) -> &Namespace {
+        &self.server
+    }
+
+    /// Another machine on the LAN, host `number`.
+    pub fn client(&self, number: u8) -> Result<Namespace> {
+        let client = Namespace::new(&self.machine)?;
+        let port = format!("port{number}");
+        self.server.ip(&["link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &client.pid().to_string()])?;
+        self.server.ip(&["link", "set", &port, "master", "lan0", "up"])?;
+        client.ip(&["link", "set", "lo", "up"])?;
+        client.ip(&["address", "add", &format!("{}/24", address(number)), "dev", "eth0"])?;
+        client.ip(&["link", "set", "eth0", "up"])?;
+        Ok(client)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // Containers are the Engine's children only as long as it lives.
+        let ids = self.docker("ps --all --quiet --no-trunc").text().unwrap_or_default();
+        if !ids.is_empty() {
+            // Nobody takes an error here.
+            let _ = self.docker("rm --force").args(ids.lines()).outcome();
+        }
+        if let Some(engine) = self.engine.take() {
+            engine.stop(STOP);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! `cargo xtask up`: the whole way to a running, provisioned chat.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
+
+use images::{Class, Error, Result};
+use url::Url;
+
+use super::images::build::load_all;
+use super::images::options::StoreArgs;
+use super::images::recipe::{Mattermost, RecipeArgs};
+use super::{certs, env, provision};
+use crate::doctor::firewall::RelayRule;
+use crate::doctor::{Outcome, gather};
+use crate::engine::{self, Started};
+use crate::machine::{self, Machine};
+use crate::mirror::MirrorArgs;
+use crate::output::Output;
+use crate::server::{Client, Endpoint, Patience, plugins, settings, start};
+use crate::site::compose::Reach;
+use crate::site::env::environments;
+use crate::site::model::PerService;
+use crate::site::secrets::{Name, Secrets};
+use crate::site::{Service, SiteArgs};
+use crate::stack::start::{Changed, Wanted};
+use crate::stack::{PARTS, Stack, preflight};
+use crate::workspace::Workspace;
+
+/// Start the stack, from nothing to a provisioned chat; again, it changes only what is not as it should be
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    site: SiteArgs,
+    /// Which Mattermost: the lock's `release`, the API `double`, or a FILE in the vendor's layout
+    #[arg(long, value_name = "release|double|FILE", default_value = "release")]
+    mattermost: Mattermost,
+    /// Leave out a plugin that the image's spec names. May be given several times
+    #[arg(long, value_name = "NAME")]
+    without_plugin: Vec<String>,
+    /// Use no network; what the store lacks is an error
+    #[arg(long)]
+    offline: bool,
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    mirrors: MirrorArgs,
+    /// Bring a Docker Engine and Compose from Debian's packages where they are missing, and start the Engine; as root
+    #[arg(long)]
+    install: bool,
+    /// Put the packet filter for relayed media into the kernel, instead of printing it; as root
+    #[arg(long)]
+    firewall: bool,
+}
+
+/// Starts the stack.
+pub fn run(args: &Args, out: &mut Output) -> Result<()> {
+    let begin = Instant::now();
+    if args.install {
+        install(out)?;
+    }
+    make_files(&args.site, out)?;
+    let stack = Stack::open(&args.site)?;
+    let _held = stack.folder.hold_stack()?;
+    preflight::check(&stack)?;
+    let wanted = stack.wanted(images(args, &stack, out)?)?;
+    let changed = start_privately(&stack, &wanted, out)?;
+    provision::ensure(&args.site, out)?;
+    read_back(&stack, out)?;
+    filter(args.firewall, &stack, out)?;
+    tell(&stack, &changed, begin, out);
+    Ok(())
+}
+
+/// Secrets, settings and certificates: what is missing, and what is due.
+fn make_files(args: &SiteArgs, out: &mut Output) -> Result<()> {
+    let (folder, site) = args.load()?;
+    let _held = folder.hold()?;
+    env::ensure(&folder, &site, out)?;
+    certs::make::ensure(&folder, &site, out)
+}
+
+/// Brings what the stack needs. An Engine that is started by hand goes on when this command has ended.
+fn install(out: &mut Output) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let machine = Machine::of(&workspace);
+    let logs = workspace.target().join("site");
+    fs_err::create_dir_all(&logs)?;
+    let missing = machine::lacking(&machine, &PARTS);
+    if !missing.is_empty() {
+        machine::install(&machine, &missing, &logs.join("install.log"), out)?;
+    }
+    if let Some(daemon) = engine::ensure(&machine, &logs.join("dockerd.log"), out)?.map(Started::leave) {
+        out.say(format!("no systemd here, so nothing starts the Engine again at the next boot; kill {daemon} ends it"));
+    }
+    Ok(())
+}
+
+/// Builds all images, and gives the Engine those that it lacks.
+fn images(args: &Args, stack: &Stack, out: &mut Output) -> Result<PerService<String>> {
+    let recipe = RecipeArgs::of_site(
+        &args.site,
+        &stack.site,
+        args.mattermost.clone(),
+        args.without_plugin.clone(),
+        args.offline,
+        args.store.clone(),
+        args.mirrors.clone(),
+    );
+    let built = load_all(&recipe, &stack.workspace, &stack.engine, out)?;
+    let id = |service: Service| {
+        let prefix = format!("chatops/{}:", service.name());
+        let image = built.iter().find(|image| image.name.starts_with(&prefix));
+        image.map(|image| image.config.oci()).ok_or_else(|| Error::new(Class::Build, format!("no image for {}", service.name())))
+    };
+    Ok(PerService {
+        postgres: id(Service::Postgres)?,
+        coturn: id(Service::Coturn)?,
+        alert_gateway: id(Service::AlertGateway)?,
+        mattermost: id(Service::Mattermost)?,
+    })
+}
+
+/// The first account of an empty server becomes its administrator, whoever makes it. So a server that does not run yet is published
+/// on loopback alone until the administrator is there.
+fn start_privately(stack: &Stack, wanted: &Wanted, out: &mut Output) -> Result<Changed> {
+    if stack.reach()? == Some(Reach::Lan) {
+        return stack.start(wanted, Reach::Lan, out);
+    }
+    stack.start(wanted, Reach::Loopback, out)?;
+    let secrets = Secrets::read(stack.folder.root())?.unwrap_or_default();
+    let administrator = &stack.site.administrator;
+    let mut client = client(stack)?;
+    let first = start::create_first_administrator(
+        &mut client,
+        &administrator.name,
+        &administrator.email,
+        secrets.require(Name::AdministratorPassword)?,
+    )?;
+    if first == start::First::Made {
+        let others = start::other_people(&client, &administrator.name)?;
+        if !others.is_empty() {
+            return Err(Error::new(Class::Check, format!("the server has accounts besides {}: {}", administrator.name, others.join(", ")))
+                .detail("it was reachable from this machine alone, so they are from this machine")
+                .hint("cargo xtask down --volumes removes them with everything else"));
+        }
+        out.say(format!("made the administrator {}", administrator.name));
+    }
+    stack.start(wanted, Reach::Lan, out)
+}
+
+/// The server, through loopback, under the name that its certificate holds.
+fn client(stack: &Stack) -> Result<Client> {
+    let site = &stack.site;
+    let url = format!("https://{}:{}", site.name, site.ports.mattermost);
+    let url = Url::parse(&url).map_err(|error| Error::new(Class::Usage, format!("{url}: {error}")))?;
+    let address = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    Client::new(&Endpoint { url, ca: Some(stack.folder.ca()), address }, Patience::default())
+}
+
+/// Asks the server what it has taken of its settings, and which plugins run.
+fn read_back(stack: &Stack, out: &mut Output) -> Result<()> {
+    let secrets = Secrets::read(stack.folder.root())?.unwrap_or_default();
+    let environments = environments(&stack.site, &secrets)?;
+    let mattermost = &environments[&Service::Mattermost];
+    let mut client = client(stack)?;
+    client.login(&stack.site.administrator.name, secrets.require(Name::AdministratorPassword)?)?;
+    let lost = settings::read_back(&client, mattermost.settings())?;
+    let ill = plugins::plugin_states(&client, &mattermost.plugins().iter().map(String::as_str).collect::<Vec<_>>())?;
+    client.logout()?;
+    let lines: Vec<String> = lost.iter().map(|lost| format!("{}: {}", lost.name, lost.why)).chain(ill).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    out.say("the server runs, but not everything took effect");
+    let error = Error::new(Class::Check, format!("{} settings or plugins of Mattermost did not take effect", lines.len()));
+    Err(lines.into_iter().fold(error, Error::detail).hint("cargo xtask logs mattermost"))
+}
+
+/// The packet filter for relayed media: in the kernel already, put there, or told.
+fn filter(apply: bool, stack: &Stack, out: &mut Output) -> Result<()> {
+    let found = gather::packet_filter(&stack.site, &stack.machine);
+    if matches!(found.outcome, Outcome::Ok { .. }) {
+        return Ok(());
+    }
+    let (rule, table) = (RelayRule::of(&stack.site), RelayRule::table(&stack.site));
+    if apply {
+        stack.machine.process("nft").args(["--file", "-"]).stdin(rule.nft(&table)).fails_as(Class::Check).capture()?;
+        out.say(format!("put the packet filter {table} into the kernel; a reboot forgets it, and `up --firewall` brings it again"));
+        return Ok(());
+    }
+    out.say("Coturn's access list knows addresses, not ports. This lets relayed media reach the port of Calls alone; put it into");
+    out.say("/etc/nftables.conf, or say --firewall:");
+    rule.nft(&table).lines().for_each(|line| out.say(format!("    {line}")));
+    Ok(())
+}
+
+fn tell(stack: &Stack, changed: &Changed, begin: Instant, out: &mut Output) {
+    match changed.0.is_empty() {
+        true => out.say(format!("nothing had to change ({:.1} s)", begin.elapsed().as_secs_f32())),
+        false => out.say(format!("started {} ({:.1} s)", changed.0.join(", "), begin.elapsed().as_secs_f32())),
+    }
+    out.result(format!("open {}", stack.site.url()));
+    out.result(format!(
+        "administrator {}; the password is {} in {}",
+        stack.site.administrator.name,
+        Name::AdministratorPassword.name(),
+        stack.folder.secrets().display()
+    ));
+}
