@@ -71,7 +71,31 @@ fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+
+    /// A verb's help, and that of each below it, with the words that lead there.
+    fn helps(command: &clap::Command, words: &[&str], all: &mut Vec<(String, String)>) {
+        // The width of a terminal, and what is in this machine's environment, are not the help's.
+        let mut shown = command.clone().term_width(120).mut_args(|argument| argument.hide_env_values(true));
+        all.push((words.join("-"), shown.render_long_help().to_string()));
+        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+            helps(below, &[words, &[below.get_name()]].concat(), all);
+        }
+    }
+
+    #[test]
+    fn every_verb_says_this_of_itself() {
+        let mut command = Cli::command();
+        command.build();
+        let mut all = Vec::new();
+        helps(&command, &["help"], &mut all);
+        assert!(all.len() > 15, "only {} verbs", all.len());
+        for (name, help) in all {
+            insta::assert_snapshot!(name, help);
+        }
+    }
 
     #[test]
     fn every_command_that_the_documents_show_is_one_that_the_menu_takes() {
