@@ -76,6 +76,7 @@ pub const PARTS: &[Part] = &[
     Part::debian("umoci", "unpacks our layouts", &["umoci"]),
     Part::debian("turnutils_uclient", "Coturn's own client: allocates and relays", &["coturn"]),
     Part::debian("chromium", "opens the pages that phones are shown", &["chromium"]),
+    Part::debian("certutil", "tells Chromium which CA to trust", &["libnss3-tools"]),
     Part::debian("psql", "PostgreSQL's own client", &["postgresql-client"]),
     Part::debian("nix", "the second door", &["nix-bin"]),
     Part::debian("debootstrap", "makes another Debian to build in", &["debootstrap"]),

@@ -8,6 +8,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed claim with a place")]
 
+mod certificates;
 mod claims;
 mod docker;
 mod doctor;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         gateway::CLAIMS,
         docker::CLAIMS,
         doctor::CLAIMS,
+        certificates::CLAIMS,
     ];
     let trials = all.into_iter().flatten().map(|claim| claim.trial(&world)).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -209,8 +209,7 @@ fn limits(facts: &Facts) -> Markup {
             h2 { "What does not work, and why" }
             ul {
                 li { b { "Calls over TURN with TLS (" code { "turns:" } ") from the phone apps." } " They check that certificate against roots that are compiled "
-                    "into them, not against the phone's. Calls go over the other ways, and their sound and pictures are encrypted there as well. Browsers "
-                    "do use " code { "turns:" } "." }
+                    "into them, not against the phone's. Calls go over the other ways, and their sound and pictures are encrypted there as well." }
                 @if facts.push {
                     li { b { "Notifications" } " go through the push proxy that this server's administrator set up." }
                 } @else {
