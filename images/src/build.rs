@@ -49,7 +49,7 @@ pub struct Inputs {
     pub folder: PathBuf,
     /// Cargo package → its program.
     pub programs: BTreeMap<String, Program>,
-    /// A release that stands in for the lock's: `--mattermost FILE`.
+    /// A release that stands in for the lock's: `--mattermost double` or a file.
     pub release: Option<ReleaseFile>,
     /// Plugin bundles besides the spec's.
     pub plugins: Vec<PluginFile>,
@@ -66,9 +66,20 @@ pub struct Program {
     pub version: String,
 }
 
+/// What a release is that is not the lock's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StandIn {
+    /// Somebody's own file in the vendor's layout.
+    File,
+    /// The API double: for tests, and the image says so.
+    Double,
+}
+
 /// A release from a file.
 #[derive(Clone, Debug)]
 pub struct ReleaseFile {
+    /// What it is.
+    pub origin: StandIn,
     /// The file.
     pub path: PathBuf,
     /// Its SHA-256.

@@ -255,6 +255,11 @@ fn armored_blocks<'a>(bytes: &'a [u8], kind: &str) -> Option<Vec<&'a str>> {
 /// A detached binary signature (SHA-256) over `data` by the RSA key in `secret` (binary or armored): the form that the
 /// Mattermost server checks. `name` is the key's name in errors; the passphrase may be empty.
 pub fn sign_detached(data: impl Read, secret: &[u8], passphrase: &[u8], name: &str) -> Result<Vec<u8>> {
+    sign_detached_at(Timestamp::now().as_secs(), data, secret, passphrase, name)
+}
+
+/// The same with the time that it says it was made at, in seconds since 1970: an RSA signature then has the same bytes each time.
+pub fn sign_detached_at(made: u32, data: impl Read, secret: &[u8], passphrase: &[u8], name: &str) -> Result<Vec<u8>> {
     let key = match armored_blocks(secret, "PGP PRIVATE KEY BLOCK") {
         Some(blocks) => SignedSecretKey::from_armor_single(blocks[0].as_bytes()).map(|(key, _)| key),
         None => SignedSecretKey::from_bytes(secret),
@@ -277,16 +282,17 @@ pub fn sign_detached(data: impl Read, secret: &[u8], passphrase: &[u8], name: &s
             .hint("gpg --quick-generate-key \"Plugins of this site\" rsa3072 sign never"));
     }
     let broken = |error: pgp::errors::Error| Error::new(Class::Usage, format!("cannot sign with {name}")).detail(format!("found {error}"));
-    let signature = signature_config(&key.primary_key).and_then(|config| config.sign(&key.primary_key, &Password::from(passphrase), data));
+    let config = signature_config(&key.primary_key, Timestamp::from_secs(made));
+    let signature = config.and_then(|config| config.sign(&key.primary_key, &Password::from(passphrase), data));
     let signature =
         signature.map_err(|error| broken(error).hint("is the passphrase right? --passphrase-file names the file that holds it"))?;
     DetachedSignature::new(signature).to_bytes().map_err(broken)
 }
 
-fn signature_config(key: &impl SigningKey) -> pgp::errors::Result<SignatureConfig> {
+fn signature_config(key: &impl SigningKey, made: Timestamp) -> pgp::errors::Result<SignatureConfig> {
     let mut config = SignatureConfig::v4(SignatureType::Binary, key.algorithm(), HashAlgorithm::Sha256);
     config.hashed_subpackets = vec![
-        Subpacket::regular(SubpacketData::SignatureCreationTime(Timestamp::now()))?,
+        Subpacket::regular(SubpacketData::SignatureCreationTime(made))?,
         Subpacket::regular(SubpacketData::IssuerFingerprint(key.fingerprint()))?,
     ];
     config.unhashed_subpackets = vec![Subpacket::regular(SubpacketData::IssuerKeyId(key.legacy_key_id()))?];

@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod doctor;
+pub mod double;
 pub mod engine;
 pub mod machine;
 pub mod mirror;

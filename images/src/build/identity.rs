@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{INPUTS_LABEL, Inputs, PLUGIN_KEYS, Program, RELEASE_LABEL, SiteInputs};
+use super::{INPUTS_LABEL, Inputs, PLUGIN_KEYS, Program, RELEASE_LABEL, ReleaseFile, SiteInputs, StandIn};
 use crate::digest::Digest;
 use crate::error::{Class, Error, Result};
 use crate::lock::{Artefact, FORMAT, Locked};
@@ -114,9 +114,11 @@ pub(super) fn tag(locked: &Locked, inputs: &Inputs, version: &str) -> String {
     if locked.releases().iter().any(|release| release.name.ends_with("-team")) {
         tag.push_str("-team");
     }
-    if inputs.release.is_some() {
-        tag.push_str("-file");
-    }
+    tag.push_str(match &inputs.release {
+        None => "",
+        Some(ReleaseFile { origin: StandIn::File, .. }) => "-file",
+        Some(ReleaseFile { origin: StandIn::Double, .. }) => "-double",
+    });
     tag
 }
 
@@ -124,7 +126,11 @@ pub(super) fn labels(version: &str, identity: &Digest, inputs: &Inputs) -> BTree
     let mut labels =
         BTreeMap::from([("org.opencontainers.image.version".to_owned(), version.to_owned()), (INPUTS_LABEL.to_owned(), identity.oci())]);
     if let Some(file) = &inputs.release {
-        labels.insert(RELEASE_LABEL.to_owned(), format!("a file, not the lock's release: {}", file.sha256.oci()));
+        let what = match file.origin {
+            StandIn::File => "a file, not the lock's release",
+            StandIn::Double => "API double, not the vendor's server",
+        };
+        labels.insert(RELEASE_LABEL.to_owned(), format!("{what}: {}", file.sha256.oci()));
     }
     labels
 }

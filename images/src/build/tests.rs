@@ -378,12 +378,18 @@ fn an_edition_and_a_file_show_in_the_name_and_the_label() {
     let layout = world.layout("images");
     let path = world.root.join("mattermost-11.9.1-linux-amd64.tar.gz");
     fs_err::write(&path, release()).expect("a file");
-    let file = ReleaseFile { sha256: Digest::of(release()), path, version: "11.9.1".into() };
+    let file = ReleaseFile { origin: StandIn::File, sha256: Digest::of(release()), path, version: "11.9.1".into() };
     let inputs = Inputs { release: Some(file), ..Inputs::default() };
     let built = build(&team, &world.store, &inputs, &SiteInputs::default(), &layout, 1, &Silent).expect("a good image");
     assert_eq!(built.name, "chatops/sample:11.9.1-team-file");
     let config = layout::read_blob(layout.root(), &built.config.oci()).expect("a config");
     assert!(String::from_utf8_lossy(&config).contains("a file, not the lock's release"));
+    let double = inputs.release.map(|file| ReleaseFile { origin: StandIn::Double, ..file });
+    let inputs = Inputs { release: double, ..Inputs::default() };
+    let built = build(&team, &world.store, &inputs, &SiteInputs::default(), &layout, 1, &Silent).expect("a good image");
+    assert_eq!(built.name, "chatops/sample:11.9.1-team-double");
+    let config = layout::read_blob(layout.root(), &built.config.oci()).expect("a config");
+    assert!(String::from_utf8_lossy(&config).contains("API double, not the vendor's server"));
     let error = world.lock.bind("sample", spec, "gold", &[]).expect_err("no such edition").to_string();
     assert!(error.contains("expected one of: enterprise, team"), "{error}");
 }

@@ -121,7 +121,7 @@ fn a_subkey_signs_for_its_primary_key_only_where_it_is_bound() {
 fn a_revoked_key_signs_nothing() {
     let document = clearsign("text", &ALICE.primary_key);
     let mut config = SignatureConfig::v4(SignatureType::KeyRevocation, ALICE.primary_key.algorithm(), HashAlgorithm::Sha256);
-    config.hashed_subpackets = signature_config(&ALICE.primary_key).expect("subpackets").hashed_subpackets;
+    config.hashed_subpackets = signature_config(&ALICE.primary_key, Timestamp::now()).expect("subpackets").hashed_subpackets;
     let revocation = config.sign_key(&ALICE.primary_key, &Password::empty(), ALICE.primary_key.public_key()).expect("revokes");
     let mut revoked = ALICE.to_public_key();
     revoked.details.revocation_signatures.push(revocation);

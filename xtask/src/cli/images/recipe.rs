@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use images::build::{Inputs, PluginFile, Program, ReleaseFile, SiteInputs};
+use images::build::{Inputs, PluginFile, Program, ReleaseFile, SiteInputs, StandIn};
 use images::lock::{Artefact, Kind, Lock, Locked, TOOLCHAIN};
 use images::openpgp::Keyring;
 use images::programs::{self, Setup};
@@ -13,11 +13,15 @@ use images::{Class, Digest, Error, Result, Store};
 
 use super::fetch::bring;
 use super::options::{EditionArgs, StoreArgs};
+use crate::double;
 use crate::mirror::MirrorArgs;
 use crate::output::Output;
 use crate::site::pki::found::CA;
 use crate::site::{Site, SiteArgs};
 use crate::workspace::Workspace;
+
+/// The plugin that no release of the vendor brings.
+const JENKINS: &str = "jenkins";
 
 /// Which images, of what, and where their files are.
 #[derive(clap::Args, Clone, Debug)]
@@ -32,9 +36,12 @@ pub struct RecipeArgs {
     no_ca: bool,
     #[command(flatten)]
     site: SiteArgs,
-    /// Which Mattermost: the lock's `release`, or a FILE in the vendor's layout
-    #[arg(long, value_name = "release|FILE", default_value = "release")]
+    /// Which Mattermost: the lock's `release`, the API `double` (for tests), or a FILE in the vendor's layout
+    #[arg(long, value_name = "release|double|FILE", default_value = "release")]
     mattermost: Mattermost,
+    /// The version that the API double plays
+    #[arg(long, value_name = "VERSION", default_value = double::VERSIONS[0], value_parser = double::VERSIONS)]
+    double_version: String,
     #[command(flatten)]
     edition: EditionArgs,
     /// Leave out a plugin that the spec names. May be given several times
@@ -64,6 +71,8 @@ pub enum Mattermost {
     /// The lock's release.
     #[default]
     Release,
+    /// The API double.
+    Double,
     /// A tarball in the vendor's layout.
     File(PathBuf),
 }
@@ -72,7 +81,11 @@ impl FromStr for Mattermost {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(if text == "release" { Mattermost::Release } else { Mattermost::File(text.into()) })
+        Ok(match text {
+            "release" => Mattermost::Release,
+            "double" => Mattermost::Double,
+            file => Mattermost::File(file.into()),
+        })
     }
 }
 
@@ -105,6 +118,7 @@ impl RecipeArgs {
             no_ca: false,
             site: args.clone(),
             mattermost,
+            double_version: double::VERSIONS[0].to_owned(),
             edition: EditionArgs { edition: site.edition.name().to_owned() },
             without_plugin,
             plugin: Vec::new(),
@@ -129,8 +143,9 @@ impl RecipeArgs {
         let site = site_inputs(&self.cas()?)?;
         let mut failures = Vec::new();
         let mut locked = Vec::new();
+        let left_out = self.left_out();
         for (name, spec) in specs {
-            match lock.bind(&name, spec, &self.edition.edition, &self.without_plugin) {
+            match lock.bind(&name, spec, &self.edition.edition, &left_out) {
                 Ok(image) => locked.push(image),
                 Err(error) => failures.push(error),
             }
@@ -142,7 +157,7 @@ impl RecipeArgs {
         for image in locked {
             let lacks = |artefact: &Artefact| self.needs(artefact) && artefact.sha256.is_none_or(|sha256| !store.has(&sha256));
             if !image.artefacts().any(lacks) {
-                let inputs = self.inputs(&image, workspace, &store, &programs)?;
+                let inputs = self.inputs(&image, workspace, &store, &programs, cache)?;
                 images.push((image, inputs));
             }
         }
@@ -165,6 +180,9 @@ impl RecipeArgs {
             path("--mattermost", file)?;
         }
         path("--store", &self.store.root(workspace))?;
+        if self.is_double() {
+            arguments.extend(["--mattermost", "double", "--double-version", &self.double_version].map(OsString::from));
+        }
         for (option, value) in
             std::iter::once(("--edition", &self.edition.edition)).chain(self.without_plugin.iter().map(|name| ("--without-plugin", name)))
         {
@@ -187,6 +205,15 @@ impl RecipeArgs {
         }
         let own = self.site.folder().pki().join(CA);
         Ok(if own.try_exists()? { vec![own] } else { Vec::new() })
+    }
+
+    fn is_double(&self) -> bool {
+        matches!(self.mattermost, Mattermost::Double)
+    }
+
+    /// Plugins of the lock that are left out: the double brings the vendor's third one itself.
+    fn left_out(&self) -> Vec<String> {
+        self.without_plugin.iter().cloned().chain(self.is_double().then(|| JENKINS.to_owned())).collect()
     }
 
     /// Whether a build reads this artefact: a release from a file stands in for the lock's.
@@ -223,6 +250,9 @@ impl RecipeArgs {
     ) -> Result<BTreeMap<String, Program>> {
         let all = locked.iter().flat_map(|image| &image.spec().programs);
         let mut names: Vec<String> = all.map(|program| program.package.clone()).collect();
+        if self.is_double() && locked.iter().any(|image| !image.spec().releases.is_empty()) {
+            names.push(double::PROGRAM.to_owned());
+        }
         names.sort();
         names.dedup();
         if names.is_empty() {
@@ -239,13 +269,30 @@ impl RecipeArgs {
         Ok(built.into_iter().map(program).collect())
     }
 
-    fn inputs(&self, image: &Locked, workspace: &Workspace, store: &Store, programs: &BTreeMap<String, Program>) -> Result<Inputs> {
+    fn inputs(
+        &self,
+        image: &Locked,
+        workspace: &Workspace,
+        store: &Store,
+        programs: &BTreeMap<String, Program>,
+        cache: &Path,
+    ) -> Result<Inputs> {
         let mut inputs = Inputs { folder: workspace.image(image.name()), programs: programs.clone(), ..Inputs::default() };
         if image.spec().releases.is_empty() {
             return Ok(inputs);
         }
-        if let Mattermost::File(path) = &self.mattermost {
-            inputs.release = Some(ReleaseFile { path: path.clone(), sha256: store.digest_of(path)?, version: version_of(path, image)? });
+        let release = |origin, path: &Path| -> Result<_> {
+            Ok(Some(ReleaseFile { origin, path: path.to_owned(), sha256: store.digest_of(path)?, version: version_of(path, image)? }))
+        };
+        match &self.mattermost {
+            Mattermost::Release => {}
+            Mattermost::File(path) => inputs.release = release(StandIn::File, path)?,
+            Mattermost::Double => {
+                let program = programs.get(double::PROGRAM).map(|program| program.path.as_path()).unwrap_or(Path::new(double::PROGRAM));
+                let made = double::pack(workspace, program, &self.double_version, &cache.join(double::PROGRAM).join("release"))?;
+                inputs.release = release(StandIn::Double, &made.tarball)?;
+                inputs.plugins.extend((!self.without_plugin.iter().any(|name| name == JENKINS)).then_some(made.jenkins));
+            }
         }
         let key = self.plugin_key.as_ref().map(fs_err::read).transpose()?.unwrap_or_default();
         for path in &self.plugin {
