@@ -40,6 +40,14 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "images", proves: "real packages become images, twice the same", needs: &["cc", "git"], engine: false, run: images },
     Suite { name: "tests", proves: "units, properties, snapshots, and the fuzzers' corpora", needs: &["cc"], engine: false, run: tests },
     Suite {
+        name: "contract",
+        proves: "the API double answers as a real server did",
+        // PostgreSQL is looked for where Debian lays it, which is not in PATH; without it the test says so.
+        needs: &["cc"],
+        engine: false,
+        run: contract,
+    },
+    Suite {
         name: "acceptance",
         proves: "real packages, under the programs that people use",
         // Each test says itself what it needs, and is skipped with that reason.
@@ -127,9 +135,14 @@ impl Run<'_> {
 
     /// This program, for the checkout.
     fn xtask(&mut self, args: &[&str]) -> Result<bool> {
+        let process = self.own(args)?;
+        self.succeeds(process)
+    }
+
+    fn own(&self, args: &[&str]) -> Result<Process> {
         let root = self.workspace.root();
         let process = Process::new(std::env::current_exe()?, root).args(args).env("PATH", self.machine.path());
-        self.succeeds(process.env("CARGO_MANIFEST_DIR", root.join("xtask")))
+        Ok(process.env("CARGO_MANIFEST_DIR", root.join("xtask")))
     }
 
     /// `cargo test` with `args`: its own counts.
@@ -180,13 +193,34 @@ fn lock(run: &mut Run) -> Result<Tally> {
     run.xtask(&["images", "lock", "--check"]).map(Tally::one)
 }
 
-/// Two checks: the images are built, and built again the same.
+/// Four checks: images are built, and built again the same; all of them with the API double; and without it, a release that cannot be
+/// had ends as such.
 fn images(run: &mut Run) -> Result<Tally> {
     let mut tally = Tally::one(build_images(run)?);
     if tally.failed == 0 {
         tally += Tally::one(run.xtask(&[&["images", "verify"], IMAGES].concat())?);
+        tally += Tally::one(run.xtask(&["images", "--mattermost", "double"])?);
+        tally += Tally::one(release_cannot_be_fetched(run)?);
     }
     Ok(tally)
+}
+
+/// The default is the vendor's release. Where nothing beyond this machine answers, that is the fetch that failed, and nothing else
+/// takes its place. A store that somebody brought the release to has nothing to fetch.
+fn release_cannot_be_fetched(run: &mut Run) -> Result<bool> {
+    const NOBODY: &str = "http://127.0.0.1:9";
+    let mut process = run.own(&["images", "mattermost", "--without-plugin", "jenkins"])?;
+    for proxy in ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        process = process.env(proxy, NOBODY);
+    }
+    process = process.env("no_proxy", "").env("NO_PROXY", "").deadline(Duration::from_secs(600)).fails_as(Class::Check);
+    let code = process.outcome_in_log(&run.log, |_| ())?.status.code();
+    let wanted = i32::from(Class::Fetch.exit_code());
+    if code != Some(wanted) && code != Some(0) {
+        run.notes.push(format!("the release from a host that cannot be reached: exit code {code:?}, expected {wanted}"));
+        return Ok(false);
+    }
+    Ok(true)
 }
 
 fn build_images(run: &mut Run) -> Result<bool> {
@@ -212,8 +246,16 @@ fn build_images(run: &mut Run) -> Result<bool> {
 }
 
 fn tests(run: &mut Run) -> Result<Tally> {
-    let exclude: &[&str] = if acceptance_crate(run.workspace).is_file() { &["--exclude", "acceptance"] } else { &[] };
-    run.cargo_test(&[&["--workspace"], exclude].concat())
+    // Each of these is a suite of its own; the acceptance crate is not in every checkout.
+    let mut exclude = vec!["--exclude", crate::double::PROGRAM];
+    if acceptance_crate(run.workspace).is_file() {
+        exclude.extend(["--exclude", "acceptance"]);
+    }
+    run.cargo_test(&[&["--workspace"], exclude.as_slice()].concat())
+}
+
+fn contract(run: &mut Run) -> Result<Tally> {
+    run.cargo_test(&["--package", crate::double::PROGRAM])
 }
 
 fn acceptance(run: &mut Run) -> Result<Tally> {
