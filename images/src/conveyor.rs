@@ -172,6 +172,9 @@ impl Conveyor {
     }
 
     /// The next piece of source `index`, `None` at its end. Sources are taken in order.
+    ///
+    /// # Errors
+    /// Why the source failed; and, as no thread takes a source any more then, when the conveyor has been stopped.
     pub fn pop(&self, index: usize) -> Result<Option<Piece>> {
         let mut state = self.state();
         if state.head != index {
@@ -179,6 +182,9 @@ impl Conveyor {
             self.changed.notify_all();
         }
         loop {
+            if state.stopped {
+                return Err(stopped());
+            }
             if let Some(piece) = state.lanes[index].ready.pop_front() {
                 let weight = piece.weight();
                 state.lanes[index].held -= weight;
@@ -198,10 +204,24 @@ impl Conveyor {
         }
     }
 
-    /// Lets everybody go: the writer has failed.
+    /// Lets everybody go, the writer too: it has failed, or nobody needs what it writes.
     pub fn stop(&self) {
         self.state().stopped = true;
         self.changed.notify_all();
+    }
+
+    /// Stops the conveyor when it is dropped: so that the threads are let go however the writer leaves, by a panic as well.
+    pub fn stopping(&self) -> Stopping<'_> {
+        Stopping(self)
+    }
+}
+
+/// Stops a [`Conveyor`] when it is dropped.
+pub struct Stopping<'a>(&'a Conveyor);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 
@@ -289,6 +309,22 @@ mod tests {
             assert!(conveyor.pop(0).expect("no failure").is_some());
             conveyor.stop();
         });
+    }
+
+    #[test]
+    fn a_writer_that_is_stopped_from_outside_waits_for_no_source_whether_or_not_a_thread_took_it() {
+        let conveyor = Conveyor::new([0, 0]);
+        let taken = conveyor.next_source().expect("one");
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| conveyor.pop(0).map(drop));
+            drop(conveyor.stopping());
+            let error = writer.join().expect("no panic").expect_err("stopped");
+            assert_eq!(error.message(), "stopped, because another source failed");
+        });
+        assert!(conveyor.next_source().is_none(), "nobody begins another one");
+        // Without a look at the stop, this would wait for ever.
+        assert!(conveyor.pop(1).is_err());
+        taken.end(Ok(()));
     }
 
     #[test]

@@ -80,6 +80,7 @@ impl Making<'_> {
         let (in_order, apart) = plans.split_at(apart);
         let conveyors: Vec<Conveyor> = apart.iter().map(|plan| conveyor(std::slice::from_ref(plan))).collect();
         let (made, beside) = std::thread::scope(|scope| {
+            let stopping: Vec<_> = conveyors.iter().map(Conveyor::stopping).collect();
             let writers: Vec<_> = apart
                 .iter()
                 .zip(&conveyors)
@@ -87,7 +88,7 @@ impl Making<'_> {
                 .collect();
             let made = self.written(in_order, first, tree, &conveyor(in_order));
             if made.is_err() {
-                conveyors.iter().for_each(Conveyor::stop);
+                drop(stopping);
             }
             let join = |writer: ScopedJoinHandle<'_, _>| writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             (made, writers.into_iter().map(join).collect::<Vec<Result<Vec<Written>>>>())
@@ -116,6 +117,7 @@ impl Making<'_> {
     fn written(&self, plans: &[Plan], first: usize, tree: &mut Tree, conveyor: &Conveyor) -> Result<Vec<Written>> {
         let sources: Vec<&Source> = plans.iter().flat_map(|plan| &plan.sources).collect();
         std::thread::scope(|scope| {
+            let _stopping = conveyor.stopping();
             let sources = &sources;
             for thread in 0..self.threads.clamp(1, sources.len().max(1)) {
                 scope.spawn(move || {
@@ -130,13 +132,7 @@ impl Making<'_> {
             let mut source = 0;
             for (number, plan) in plans.iter().enumerate() {
                 let made = self.write(plan, first + number, &mut source, conveyor, tree);
-                match made.context(|| in_layer(&plan.name)) {
-                    Ok(layer) => layers.push(layer),
-                    Err(error) => {
-                        conveyor.stop();
-                        return Err(error);
-                    }
-                }
+                layers.push(made.context(|| in_layer(&plan.name))?);
             }
             Ok(layers)
         })
@@ -362,3 +358,6 @@ pub fn describe(plan: &Plan) -> BTreeMap<String, Vec<String>> {
     };
     BTreeMap::from([(plan.name.clone(), plan.sources.iter().map(line).collect())])
 }
+
+#[cfg(test)]
+mod tests;
