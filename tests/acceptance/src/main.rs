@@ -19,6 +19,7 @@ mod pki;
 mod postgres;
 mod python;
 mod reproducible;
+mod site;
 mod stack;
 mod turnserver;
 mod world;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         gateway::CLAIMS,
         docker::CLAIMS,
         doctor::CLAIMS,
+        site::CLAIMS,
         certificates::CLAIMS,
     ];
     let trials = all.into_iter().flatten().map(|claim| claim.trial(&world)).collect();
