@@ -55,10 +55,8 @@ pub fn pack(workspace: &Workspace, program: &Path, version: &str, folder: &Path)
     for empty in ["config", "data", "logs", "client/plugins"] {
         release.folder(empty)?;
     }
-    for (plugin, prefix, suffix) in
-        [("calls", "mattermost-plugin-calls-v", "-linux-amd64"), ("gitlab", "mattermost-plugin-gitlab-v", "-linux-amd64")]
-    {
-        let (name, bytes, signature) = bundle(&vendor, plugin, prefix, suffix, &secret)?;
+    for plugin in ["boards", "calls", "gitlab", "playbooks"] {
+        let (name, bytes, signature) = bundle(&vendor, plugin, &format!("mattermost-plugin-{plugin}-v"), "-linux-amd64", &secret)?;
         release.file(&format!("prepackaged_plugins/{name}"), 0o644, &bytes)?;
         release.file(&format!("prepackaged_plugins/{name}.sig"), 0o644, &signature)?;
     }

@@ -68,6 +68,9 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     read_back(&stack, out)?;
     filter(args.firewall, &stack, out)?;
     tell(&stack, &changed, begin, out);
+    if matches!(args.mattermost, Mattermost::Double) {
+        out.result("Mattermost is played by the API double: it answers programs, and has no pages for people");
+    }
     Ok(())
 }
 

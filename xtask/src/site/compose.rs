@@ -62,6 +62,7 @@ struct Container {
     stop_grace_period: &'static str,
     logging: Value,
     environment: BTreeMap<String, String>,
+    healthcheck: Value,
     volumes: Vec<Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tmpfs: Vec<String>,
@@ -191,6 +192,8 @@ fn container(site: &Site, content: &Content, service: Service, reach: Reach) -> 
         logging: json!({ "driver": "json-file", "options": { "max-size": "10m", "max-file": "5" } }),
         // Compose reads `$NAME` as a variable of its own, and `$$` as a dollar sign.
         environment: content.settings.of(service).iter().map(|(name, value)| (name.clone(), value.replace('$', "$$"))).collect(),
+        // The image's own check, asked sooner: `up` waits for the first answer, which comes after one interval.
+        healthcheck: json!({ "interval": "4s" }),
         volumes: std::iter::once(secret).chain(kept).collect(),
         tmpfs: tmpfs(service).iter().map(mount).collect(),
         networks: if host { BTreeMap::new() } else { joined(site, service, reach) },

@@ -104,7 +104,7 @@ fn report(built: &Built, json: bool, out: &mut Output) {
     }
     let size: u64 = built.layers.iter().map(|layer| layer.size).sum();
     let state = if built.fresh { "built" } else { "unchanged" };
-    let double = if built.name.ends_with("-double") { ", API double" } else { "" };
+    let double = if built.name.contains("-double") { ", API double" } else { "" };
     out.result(format!("{}  {}  {} in {} layers, {state}{double}", built.name, built.manifest.oci(), human(size), built.layers.len()));
 }
 
