@@ -78,6 +78,7 @@ pub const PARTS: &[Part] = &[
     Part::debian("chromium", "opens the pages that phones are shown", &["chromium"]),
     Part::debian("certutil", "tells Chromium which CA to trust", &["libnss3-tools"]),
     Part::debian("psql", "PostgreSQL's own client", &["postgresql-client"]),
+    Part::debian("initdb", "PostgreSQL's server: the API double keeps its state in it", &["postgresql"]),
     Part::debian("nix", "the second door", &["nix-bin"]),
     Part::debian("debootstrap", "makes another Debian to build in", &["debootstrap"]),
     Part { name: "go", why: "builds the scanner", from: Source::Go },
@@ -151,7 +152,7 @@ impl Machine {
         let mut machine = Machine { tools: workspace.target().join("tools"), root: workspace.root().to_owned(), path: OsString::new() };
         let built = PARTS.iter().filter_map(|part| Some(part.folder(&machine)?.join(part.bin())));
         let given = std::env::var_os("PATH").unwrap_or_default();
-        let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+        let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from).into_iter().chain(postgresql());
         // A folder with a colon in its name cannot stand in PATH; then the system's own must do.
         machine.path = std::env::join_paths(built.chain(std::env::split_paths(&given)).chain(system)).unwrap_or(given);
         machine
@@ -210,6 +211,15 @@ impl Machine {
     pub fn tools(&self) -> &Path {
         &self.tools
     }
+}
+
+/// Where Debian lays PostgreSQL's server, the newest first: it keeps several versions side by side, out of `PATH`.
+fn postgresql() -> Vec<PathBuf> {
+    let versions = fs_err::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
+    let mut folders: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
+    folders.sort();
+    folders.reverse();
+    folders
 }
 
 /// One error that names every missing part with the command that brings it.

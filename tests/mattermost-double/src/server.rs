@@ -68,6 +68,7 @@ async fn run(release: Release) -> Result<(), String> {
 }
 
 async fn serve(app: Shared) -> Result<(), String> {
+    let told = ending()?;
     let tls = tls::Keys::of(&app.settings)?;
     let listener = listen(&app.settings.text("ServiceSettings", "ListenAddress")).await?;
     let (stop, stopped) = watch::channel(false);
@@ -97,7 +98,7 @@ async fn serve(app: Shared) -> Result<(), String> {
             servers.spawn(async move { axum::serve(listener, router).with_graceful_shutdown(wait(stopped)).await })
         }
     };
-    until_told().await?;
+    told.await;
     app.hub.close();
     // Nobody who has stopped waiting has to be told.
     let _ = stop.send(true);
@@ -112,14 +113,16 @@ async fn serve(app: Shared) -> Result<(), String> {
     Ok(())
 }
 
-async fn until_told() -> Result<(), String> {
+/// Who asks for the end is heard from the start on: a SIGTERM between listening and this would kill.
+fn ending() -> Result<impl Future<Output = ()>, String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 /// `:8065` is every address, both families where the machine has them.

@@ -8,6 +8,7 @@
 //! thrown away: users, a team `platform`, channels and webhooks are made. What needs a server of its own (an empty database, other settings, the
 //! local socket) is then not replayed, and said to be ignored.
 
+mod claims;
 mod place;
 mod recorded;
 mod replay;
@@ -15,6 +16,7 @@ mod scenario;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -33,7 +35,18 @@ fn main() -> ExitCode {
             names.iter().map(|name| trial(name, &results).unwrap_or_else(|| ignored(name, "needs a server of its own"))).collect()
         }
         (false, None) => match place::Postgres::find() {
-            Ok(bin) => against_the_double(&names, &scenario::double(bin)),
+            Ok(bin) => {
+                let postgres = Arc::new(Mutex::new(place::Postgres::start(bin)));
+                let results = scenario::double(&mut postgres.lock().expect("nobody else has it"));
+                let claims = claims::CLAIMS.iter().map(|(name, proves)| {
+                    let postgres = postgres.clone();
+                    Trial::test(*name, move || {
+                        proves(&mut postgres.lock().unwrap_or_else(PoisonError::into_inner));
+                        Ok(())
+                    })
+                });
+                against_the_double(&names, &results).into_iter().chain(claims).collect()
+            }
             Err(why) => names.iter().map(|name| ignored(name, &why)).collect(),
         },
     };

@@ -42,6 +42,7 @@ pub struct Postgres {
     folder: tempfile::TempDir,
     bin: PathBuf,
     port: u16,
+    tls: Vec<String>,
     child: Option<Child>,
 }
 
@@ -60,7 +61,7 @@ impl Postgres {
         if as_root() {
             run(command("chown").arg(ACCOUNT).arg(folder.path()));
         }
-        let mut postgres = Postgres { folder, bin, port: free_port(), child: None };
+        let mut postgres = Postgres { folder, bin, port: free_port(), tls: Vec::new(), child: None };
         let data = postgres.data();
         run(postgres
             .tool("initdb")
@@ -84,13 +85,28 @@ impl Postgres {
         wrapped
     }
 
+    /// From its next start on, TLS is offered with this certificate and key.
+    pub fn with_tls(&mut self, cert: &Path, key: &Path) {
+        for (from, name) in [(cert, "cert.pem"), (key, "key.pem")] {
+            let to = self.folder.path().join(name);
+            fs_err::copy(from, &to).expect("copied");
+            fs_err::set_permissions(&to, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("set");
+            if as_root() {
+                run(command("chown").arg(ACCOUNT).arg(&to));
+            }
+        }
+        let at = |name: &str| self.folder.path().join(name).display().to_string();
+        let settings = ["ssl=on".to_owned(), format!("ssl_cert_file={}", at("cert.pem")), format!("ssl_key_file={}", at("key.pem"))];
+        self.tls = settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]).collect();
+    }
+
     /// Starts it, and waits until it answers.
     pub fn up(&mut self) {
         let log = self.folder.path().join("log");
         let file = fs_err::OpenOptions::new().create(true).append(true).open(&log).expect("opened").into_parts().0;
         let mut server = self.tool("postgres");
         server.arg("-D").arg(self.data()).args(["-F", "-h", "127.0.0.1", "-k"]).arg(self.folder.path());
-        server.arg("-p").arg(self.port.to_string()).stderr(file).stdout(Stdio::null());
+        server.args(&self.tls).arg("-p").arg(self.port.to_string()).stderr(file).stdout(Stdio::null());
         self.child = Some(server.spawn().expect("started"));
         let ready = || {
             let mut ask = self.tool("psql");
@@ -143,8 +159,9 @@ impl Installed {
     pub fn new(version: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let workspace = xtask::workspace::Workspace::at(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")));
-        let program = Path::new(env!("CARGO_BIN_EXE_mattermost-double"));
-        let made = xtask::double::pack(&workspace, program, version, &folder.path().join("packed")).expect("packed");
+        // A program that was built for an image can be held to the contract as well.
+        let program = std::env::var_os("MATTERMOST_DOUBLE").map_or_else(|| env!("CARGO_BIN_EXE_mattermost-double").into(), PathBuf::from);
+        let made = xtask::double::pack(&workspace, &program, version, &folder.path().join("packed")).expect("packed");
         let unzipped = flate2::read::GzDecoder::new(fs_err::File::open(made.tarball).expect("there"));
         tar::Archive::new(unzipped).unpack(folder.path()).expect("unpacked");
         // Another account has to find the program and the socket.

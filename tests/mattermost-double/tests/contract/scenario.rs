@@ -1,6 +1,5 @@
 //! The order in which the recorded requests make sense, and what has to be there before each.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -47,17 +46,17 @@ pub const COMMON: [(&str, &str); 7] = [
 const BOTS: (&str, &str) = ("MM_SERVICESETTINGS_ENABLEBOTACCOUNTCREATION", "true");
 
 /// What the stages share.
-pub struct Stage {
+pub struct Stage<'a> {
     pub installed: Installed,
-    pub postgres: Postgres,
+    pub postgres: &'a mut Postgres,
     pub source: String,
     pub port: u16,
     pub replay: Replay,
     server: Option<Server>,
 }
 
-impl Stage {
-    fn new(postgres: Postgres) -> Self {
+impl<'a> Stage<'a> {
+    fn new(postgres: &'a mut Postgres) -> Self {
         let (installed, port) = (Installed::new(xtask::double::VERSIONS[0]), free_port());
         let source = postgres.database("contract");
         let replay = Replay::new(&format!("http://127.0.0.1:{port}"), None);
@@ -95,8 +94,8 @@ impl Stage {
 }
 
 /// Everything, against the double.
-pub fn double(bin: PathBuf) -> Results {
-    let mut stage = Stage::new(Postgres::start(bin));
+pub fn double(postgres: &mut Postgres) -> Results {
+    let mut stage = Stage::new(postgres);
     first_user(&mut stage);
     people::run(&mut stage);
     hooks::run(&mut stage);
@@ -109,7 +108,7 @@ pub fn double(bin: PathBuf) -> Results {
 }
 
 /// On an empty database of its own: there the first user comes from anywhere.
-fn first_user(stage: &mut Stage) {
+fn first_user(stage: &mut Stage<'_>) {
     let kept = std::mem::replace(&mut stage.source, stage.postgres.database("first"));
     stage.restart(&[]);
     let replay = &mut stage.replay;
@@ -125,7 +124,7 @@ fn first_user(stage: &mut Stage) {
 }
 
 /// The database goes away and comes back; the socket is stale or gone.
-fn faults(stage: &mut Stage) {
+fn faults(stage: &mut Stage<'_>) {
     stage.restart(&[BOTS]);
     stage.postgres.down();
     stage.replay.all(&["224-ping-db-down", "225-ping-server-status-db-down", "228-hook-db-down", "229-login-db-down"]);
@@ -155,7 +154,7 @@ fn faults(stage: &mut Stage) {
 }
 
 /// Files survive; without `data/` they are gone, and nothing else is.
-fn files(stage: &mut Stage) {
+fn files(stage: &mut Stage<'_>) {
     stage.restart(&[BOTS]);
     let replay = &mut stage.replay;
     let uploaded = replay.rest("265-file-upload");

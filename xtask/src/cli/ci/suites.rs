@@ -42,8 +42,7 @@ pub const SUITES: &[Suite] = &[
     Suite {
         name: "contract",
         proves: "the API double answers as a real server did",
-        // PostgreSQL is looked for where Debian lays it, which is not in PATH; without it the test says so.
-        needs: &["cc"],
+        needs: &["cc", "initdb", "openssl"],
         engine: false,
         run: contract,
     },
