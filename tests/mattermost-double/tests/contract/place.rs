@@ -130,6 +130,11 @@ impl Postgres {
         self.source(name)
     }
 
+    /// Runs SQL in a database.
+    pub fn sql(&self, database: &str, sql: &str) {
+        run(self.tool("psql").args(["-X", "-q", "-c", sql, &self.source(database)]));
+    }
+
     fn source(&self, database: &str) -> String {
         format!("postgres://mattermost@127.0.0.1:{}/{database}?sslmode=disable", self.port)
     }

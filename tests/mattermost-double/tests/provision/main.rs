@@ -1,0 +1,242 @@
+//! Provisioning against the API double and a PostgreSQL: whatever happened before, the same command ends in the same state.
+//!
+//! Without a PostgreSQL server on this machine the tests are ignored with that reason; with `CI` in the environment they fail.
+
+#![allow(clippy::unwrap_used, reason = "a panic here is a failed test with a place")]
+
+mod cut;
+#[allow(dead_code, reason = "the recorded answers need all of it")]
+#[path = "../contract/place.rs"]
+mod place;
+mod world;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use xtask::server::settings;
+use xtask::server::start::{First, other_people};
+
+use cut::Cut;
+use world::{Double, World};
+
+/// A test: what it claims, and how that is shown.
+type Claim = (&'static str, fn(&World));
+
+const CLAIMS: [Claim; 16] = [
+    ("each_answer_that_is_lost_is_made_good_by_the_same_run", |world| each_cut(world, Cut::AnswerOf)),
+    ("a_run_that_ends_at_any_request_is_finished_by_the_next_one", |world| each_cut(world, Cut::From)),
+    ("the_second_run_changes_nothing", the_second_run_changes_nothing),
+    ("every_webhook_posts_as_its_bot", every_webhook_posts),
+    ("after_a_reset_of_the_database_everything_is_made_again", after_a_reset),
+    ("a_lost_secrets_file_gets_the_same_addresses", a_lost_secrets_file),
+    ("an_archived_channel_comes_back_with_new_webhooks", an_archived_channel),
+    ("a_restored_channel_gets_its_webhooks_again", a_restored_channel),
+    ("a_renamed_channel_gets_its_name_again", a_renamed_channel),
+    ("a_deactivated_bot_is_activated", a_deactivated_bot),
+    ("a_webhook_edited_by_hand_is_mended_and_keeps_its_address", a_hand_edited_webhook),
+    ("webhooks_that_do_the_same_are_deleted_but_for_the_one_in_use", doubled_webhooks),
+    ("what_people_made_stays", what_people_made_stays),
+    ("a_plan_changes_nothing", a_plan_changes_nothing),
+    ("the_administrator_is_made_once_and_strangers_are_named", the_administrator_is_made_once),
+    ("settings_that_did_not_take_effect_are_named", settings_are_read_back),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let found = if arguments.list { Err("only listed".to_owned()) } else { place::Postgres::find() };
+    let world = found.map(|bin| Arc::new(World::start(bin)));
+    let trials = CLAIMS.map(|(name, claim)| match &world {
+        Ok(world) => {
+            let world = Arc::clone(world);
+            Trial::test(name, move || {
+                claim(&world);
+                Ok(())
+            })
+        }
+        Err(why) if std::env::var_os("CI").is_some() && !arguments.list => {
+            let why = why.clone();
+            Trial::test(name, move || Err(Failed::from(why)))
+        }
+        Err(why) => Trial::test(format!("{name} ({why})"), || Ok(())).with_ignored_flag(true),
+    });
+    libtest_mimic::run(&arguments, trials.into()).exit_code()
+}
+
+/// One connection or all from one on are cut, for every request that a whole run makes.
+fn each_cut(world: &World, cut: fn(usize) -> Cut) {
+    let double = Double::start(world);
+    let whole = {
+        let through = double.through(Cut::Never);
+        through.provision().unwrap();
+        through.requests()
+    };
+    assert!(whole > 40, "only {whole} requests");
+    for at in 1..=whole {
+        double.reset();
+        let through = double.through(cut(at));
+        match (through.provision(), cut(at)) {
+            (Ok(()), cut) => double.must_be_finished(&format!("{cut:?}")),
+            (Err(error), Cut::From(_)) => assert_eq!(error.class(), images::Class::Server, "{error}"),
+            (Err(error), cut) => panic!("{cut:?}: {error}"),
+        }
+        double.provision().unwrap_or_else(|error| panic!("after {:?}: {error}", cut(at)));
+        double.must_be_finished(&format!("after {:?}", cut(at)));
+    }
+    println!("{whole} requests, each cut once");
+}
+
+fn the_second_run_changes_nothing(world: &World) {
+    let double = Double::provisioned(world);
+    let (before, secrets) = (double.hook_ids(), double.secrets());
+    assert_eq!(double.changes(), Vec::<String>::new());
+    assert_eq!((double.hook_ids(), double.secrets()), (before, secrets));
+    assert_eq!(double.secrets_mode(), 0o600);
+}
+
+fn every_webhook_posts(world: &World) {
+    let double = Double::provisioned(world);
+    let urls = double.urls();
+    assert_eq!(urls.len(), 4);
+    for (name, url) in urls {
+        assert_eq!(double.post(&url, r#"{"text":"hello"}"#), 200, "{name}");
+        // A locked one goes nowhere else; GitLab names the channel of each event itself.
+        let elsewhere = double.post(&url, r#"{"text":"hello","channel":"builds"}"#);
+        let open = name.contains("GITLAB") || name.ends_with("BUILDS");
+        assert_eq!(elsewhere, if open { 200 } else { 403 }, "{name}");
+    }
+}
+
+fn after_a_reset(world: &World) {
+    let double = Double::provisioned(world);
+    let before = double.urls();
+    double.reset_database();
+    double.provision().unwrap();
+    double.must_be_finished("after a reset of the database");
+    assert!(double.urls().iter().zip(&before).all(|(new, old)| new.0 == old.0 && new.1 != old.1), "each address is a new one");
+}
+
+fn a_lost_secrets_file(world: &World) {
+    let double = Double::provisioned(world);
+    let before = double.urls();
+    double.lose_secrets();
+    assert_eq!(double.changes().len(), 4);
+    double.must_be_finished("after secrets.env was lost");
+    assert_eq!(double.urls(), before);
+}
+
+fn an_archived_channel(world: &World) {
+    let double = Double::provisioned(world);
+    let channel = double.channel("alerts");
+    double.call("DELETE", &format!("/channels/{}", channel.id), None);
+    assert_eq!(
+        double.changes(),
+        ["~ channel alerts: bring it back from the archive", "+ webhook of jenkins in alerts", "+ webhook of sonarqube in alerts"]
+    );
+    double.must_be_finished("after a channel was archived");
+    assert_eq!(double.channel("alerts").id, channel.id);
+}
+
+fn a_restored_channel(world: &World) {
+    let double = Double::provisioned(world);
+    let channel = double.channel("alerts");
+    double.call("DELETE", &format!("/channels/{}", channel.id), None);
+    double.call("POST", &format!("/channels/{}/restore", channel.id), None);
+    assert_eq!(double.changes(), ["+ webhook of jenkins in alerts", "+ webhook of sonarqube in alerts"]);
+    double.must_be_finished("after a channel was archived and restored");
+}
+
+fn a_renamed_channel(world: &World) {
+    let double = Double::provisioned(world);
+    let (channel, urls) = (double.channel("builds"), double.urls());
+    double.call("PUT", &format!("/channels/{}/patch", channel.id), Some(r#"{"name":"ci","display_name":"CI"}"#));
+    assert_eq!(double.changes(), ["~ channel builds: it is called ci now", "~ channel builds: display name"]);
+    double.must_be_finished("after a channel was renamed");
+    assert_eq!((double.channel("builds").id, double.urls()), (channel.id, urls));
+}
+
+fn a_deactivated_bot(world: &World) {
+    let double = Double::provisioned(world);
+    let bot = double.user("jenkins-bot");
+    double.call("POST", &format!("/bots/{bot}/disable"), None);
+    assert_eq!(double.changes(), ["~ bot jenkins-bot: activate it again"]);
+    double.must_be_finished("after a bot was deactivated");
+}
+
+fn a_hand_edited_webhook(world: &World) {
+    let double = Double::provisioned(world);
+    let urls = double.urls();
+    for (edit, expected) in [
+        (r#""display_name":"mine","description":"mine""#, "name, description"),
+        (r#""channel_locked":false"#, "lock"),
+        (r#""description":"""#, "description"),
+    ] {
+        double.edit_hook("WEBHOOK_JENKINS_BUILDS", edit);
+        assert_eq!(double.changes(), [format!("~ webhook of jenkins in builds: {expected}")]);
+        double.must_be_finished(edit);
+        assert_eq!(double.urls(), urls);
+    }
+    let elsewhere = format!(r#""channel_id":"{}""#, double.channel("town-square").id);
+    double.edit_hook("WEBHOOK_JENKINS_BUILDS", &elsewhere);
+    assert_eq!(double.changes(), ["~ webhook of jenkins in builds: channel"]);
+    assert_eq!(double.urls(), urls);
+}
+
+fn doubled_webhooks(world: &World) {
+    let double = Double::provisioned(world);
+    let urls = double.urls();
+    double.copy_every_hook();
+    double.copy_every_hook();
+    assert_eq!(double.hook_ids().len(), 12);
+    assert_eq!(double.changes().len(), 8);
+    double.must_be_finished("after webhooks were doubled");
+    assert_eq!(double.urls(), urls);
+}
+
+fn what_people_made_stays(world: &World) {
+    let double = Double::provisioned(world);
+    let builds = double.channel("builds").id;
+    let bot = double.user("jenkins-bot");
+    for body in [
+        format!(r#"{{"channel_id":"{builds}","display_name":"Jenkins","description":"by hand"}}"#),
+        format!(r#"{{"channel_id":"{builds}","display_name":"nightly","user_id":"{bot}"}}"#),
+    ] {
+        double.call("POST", "/hooks/incoming", Some(&body));
+    }
+    assert_eq!(double.changes(), Vec::<String>::new());
+    assert_eq!(double.hook_ids().len(), 6);
+}
+
+fn a_plan_changes_nothing(world: &World) {
+    let double = Double::start(world);
+    assert_eq!(double.plan().len(), 19);
+    assert_eq!(double.plan().len(), 19);
+    assert!(double.urls().is_empty());
+}
+
+fn the_administrator_is_made_once(world: &World) {
+    let double = Double::start(world);
+    let mut client = double.client();
+    assert_eq!(double.make_administrator(&mut client), First::There);
+    assert_eq!(other_people(&client, "admin").unwrap(), Vec::<String>::new());
+    double.call("POST", "/users", Some(r#"{"username":"intruder","email":"i@cicd.local","password":"Correct-horse-9-battery"}"#));
+    assert_eq!(other_people(&client, "admin").unwrap(), ["intruder"]);
+}
+
+fn settings_are_read_back(world: &World) {
+    let double = Double::start(world);
+    let mut client = double.client();
+    double.make_administrator(&mut client);
+    let expected = [
+        ("MM_SERVICESETTINGS_ENABLEBOTACCOUNTCREATION", "true"),
+        ("MM_SERVICESETTINGS_ENABLELOCALMODE", "true"),
+        ("MM_SQLSETTINGS_DATASOURCE", "postgres://hush"),
+        // Started with quotes around it, as Docker's --env-file keeps them.
+        ("MM_SERVICESETTINGS_ENABLELINKPREVIEWS", "false"),
+        ("MM_TEAMSETTINGS_SITENAME", "Ours"),
+    ];
+    let lost = settings::read_back(&client, expected).unwrap();
+    let names: Vec<&str> = lost.iter().map(|lost| lost.name.as_str()).collect();
+    assert_eq!(names, ["MM_SERVICESETTINGS_ENABLELINKPREVIEWS", "MM_TEAMSETTINGS_SITENAME"]);
+}
