@@ -126,7 +126,7 @@ impl Postgres {
 
     /// An empty database of that name.
     pub fn database(&self, name: &str) -> String {
-        run(self.tool("psql").args(["-X", "-q", "-c", &format!("CREATE DATABASE {name}"), &self.source("postgres")]));
+        self.sql("postgres", &format!("CREATE DATABASE {name}"));
         self.source(name)
     }
 
