@@ -147,13 +147,12 @@ fn past(workspace: &Workspace, found: Option<&Found>) -> Vec<(String, i64)> {
     indexes.iter().filter_map(index).chain(pairs.map(certificate)).collect()
 }
 
-/// What `pki/` holds. It is held meanwhile: whoever opens it finishes what another command was cut off in.
+/// What `pki/` holds. Doctor only looks: what another command was cut off in, or is at, stays.
 fn found(folder: &Folder, wanted: &Wanted) -> Result<Found> {
     if !folder.pki().is_dir() {
         return Ok(Found::default());
     }
-    let _held = folder.hold()?;
-    Ok(certs::make::read(&folder.pki(), wanted)?.1)
+    certs::make::look(&folder.pki(), wanted)
 }
 
 fn sockets() -> Vec<Socket> {

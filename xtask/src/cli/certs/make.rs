@@ -8,9 +8,9 @@ use time::OffsetDateTime;
 
 use crate::output::Output;
 use crate::site::pki::certificate::Certificate;
-use crate::site::pki::files::Files;
+use crate::site::pki::files::{Change, Files};
 use crate::site::pki::found::{CA_KEY, Found, request_file};
-use crate::site::pki::plan::{Ask, Ca, Done, Plan, State, plan};
+use crate::site::pki::plan::{Ask, Ca, Done, OpenKey, Plan, State, plan};
 use crate::site::pki::{Authority, Server, Wanted, chain, key, request};
 use crate::site::{Folder, Service, Site, SiteArgs};
 
@@ -79,7 +79,7 @@ pub fn ensure(folder: &Folder, site: &Site, out: &mut Output) -> Result<()> {
     let now = OffsetDateTime::now_utc();
     let (files, found) = read(&folder.pki(), &wanted)?;
     let passphrase = PassphraseArgs { ca_passphrase_file: None };
-    let open = &mut |pem: &str| passphrase.open(pem, &files.path(CA_KEY).display().to_string());
+    let open = &mut |pem: &str| passphrase.open(pem, &ca_key(&files));
     let plan = plan(&found, &wanted, Ask::default(), now, open)?;
     if !plan.changes.is_empty() {
         files.change(&plan.changes)?;
@@ -93,23 +93,94 @@ pub fn run(args: &MakeArgs, out: &mut Output) -> Result<()> {
     let (folder, site) = args.site.load()?;
     let wanted = Wanted::of(&site);
     let now = OffsetDateTime::now_utc();
+    // Where nothing changes not even the lock is touched; what is found without it is looked at again with it. Who names a private key
+    // wants a change, and would be asked for its passphrase twice.
+    if args.ca_key.is_none()
+        && args.key.is_none()
+        && let Some(unchanged) = unchanged(args, &folder.pki(), &wanted, now)
+    {
+        unchanged.tell(&folder.pki(), now, out);
+        return Ok(());
+    }
     let _held = folder.hold()?;
     let (files, found) = read(&folder.pki(), &wanted)?;
-    if args.csr {
-        return requests(args, &files, &found, &wanted, now, out);
-    }
-    let ask = ask(args, &files, &found, &wanted)?;
-    let plan = plan(&found, &wanted, ask, now, &mut |pem| args.passphrase.open(pem, &files.path(CA_KEY).display().to_string()))?;
-    files.change(&plan.changes)?;
-    report(&plan, now, out);
+    let work = Work::of(args, &files, &found, &wanted, now, &mut |pem| args.passphrase.open(pem, &ca_key(&files)))?;
+    files.change(work.changes())?;
+    work.tell(files.folder(), now, out);
     Ok(())
 }
 
-/// Opens `pki/` and reads what is there.
+/// What there is to tell where nothing changes. A failure says that something has to, and is told by whoever holds the folder: what
+/// was read beside another command may not fit together.
+fn unchanged(args: &MakeArgs, pki: &Path, wanted: &Wanted, now: OffsetDateTime) -> Option<Work> {
+    let files = Files::look(pki);
+    let found = look(pki, wanted).ok()?;
+    let needs_key = &mut |_: &str| Err(Error::new(Class::Check, "something is to be signed"));
+    let work = Work::of(args, &files, &found, wanted, now, needs_key).ok()?;
+    (work.changes().is_empty() && !files.in_between()).then_some(work)
+}
+
+fn ca_key(files: &Files) -> String {
+    files.path(CA_KEY).display().to_string()
+}
+
+/// What is to be done.
+enum Work {
+    Certificates(Plan),
+    Requests {
+        changes: Vec<Change>,
+        /// Every service that was asked for, and whether its request is new.
+        services: Vec<(String, bool)>,
+    },
+}
+
+impl Work {
+    fn of(args: &MakeArgs, files: &Files, found: &Found, wanted: &Wanted, now: OffsetDateTime, open: OpenKey<'_>) -> Result<Work> {
+        if args.csr {
+            let servers = chosen(args, wanted, &Service::ALL.map(Service::name));
+            let (changes, made) = request::requests(found, &servers, now)?;
+            let services = servers.iter().map(|server| (server.name.clone(), made.contains(&server.name))).collect();
+            return Ok(Work::Requests { changes, services });
+        }
+        let ask = ask(args, files, found, wanted)?;
+        plan(found, wanted, ask, now, open).map(Work::Certificates)
+    }
+
+    fn changes(&self) -> &[Change] {
+        match self {
+            Work::Certificates(plan) => &plan.changes,
+            Work::Requests { changes, .. } => changes,
+        }
+    }
+
+    fn tell(&self, pki: &Path, now: OffsetDateTime, out: &mut Output) {
+        match self {
+            Work::Certificates(plan) => report(plan, now, out),
+            Work::Requests { services, .. } => {
+                for (name, new) in services {
+                    let state = if *new { "written" } else { "unchanged" };
+                    out.result(format!("{name:<14} request {state}: {}", pki.join(request_file(name)).display()));
+                }
+                out.say("when they are signed: cargo xtask certs --chain FILE, with the certificates of the CAs above, up to the root");
+            }
+        }
+    }
+}
+
+/// Opens `pki/` and reads what is there. The caller holds the folder.
 pub fn read(pki: &Path, wanted: &Wanted) -> Result<(Files, Found)> {
     let files = Files::open(pki)?;
-    let found = Found::read(&files, wanted.services.iter().map(|server| server.name.as_str()))?;
+    let found = found(&files, wanted)?;
     Ok((files, found))
+}
+
+/// Reads what is in `pki/`, and writes nothing there.
+pub fn look(pki: &Path, wanted: &Wanted) -> Result<Found> {
+    found(&Files::look(pki), wanted)
+}
+
+fn found(files: &Files, wanted: &Wanted) -> Result<Found> {
+    Found::read(files, wanted.services.iter().map(|server| server.name.as_str()))
 }
 
 fn ask(args: &MakeArgs, files: &Files, found: &Found, wanted: &Wanted) -> Result<Ask> {
@@ -133,8 +204,7 @@ fn ask(args: &MakeArgs, files: &Files, found: &Found, wanted: &Wanted) -> Result
             pool.extend(certificates(file)?);
         }
         // The keys of the requests move into the answer, so what is in the folder is read once more for it.
-        let (_, waiting) = read(files.folder(), wanted)?;
-        ask.given = request::answers(waiting, &pool)?;
+        ask.given = request::answers(look(files.folder(), wanted)?, &pool)?;
     } else if args.ca.is_some() {
         return Err(Error::new(Class::Usage, "--ca without --ca-key signs nothing")
             .hint("add --ca-key FILE, or let the CA sign: --csr, then --chain FILE"));
@@ -153,18 +223,6 @@ fn chosen<'a>(args: &MakeArgs, wanted: &'a Wanted, otherwise: &[&str]) -> Vec<&'
         false => args.services.contains(&server.name),
     };
     wanted.services.iter().filter(named).collect()
-}
-
-fn requests(args: &MakeArgs, files: &Files, found: &Found, wanted: &Wanted, now: OffsetDateTime, out: &mut Output) -> Result<()> {
-    let servers = chosen(args, wanted, &Service::ALL.map(Service::name));
-    let (changes, made) = request::requests(found, &servers, now)?;
-    files.change(&changes)?;
-    for server in servers {
-        let state = if made.contains(&server.name) { "written" } else { "unchanged" };
-        out.result(format!("{:<14} request {state}: {}", server.name, files.path(&request_file(&server.name)).display()));
-    }
-    out.say("when they are signed: cargo xtask certs --chain FILE, with the certificates of the CAs above, up to the root");
-    Ok(())
 }
 
 /// Says what became of each certificate, and why.
@@ -186,3 +244,6 @@ fn line(done: &Done, now: OffsetDateTime) -> String {
     let certificate = &done.certificate;
     format!("{:<14} {state}; until {} ({} days)", done.what, certificate.not_after.date(), certificate.days_left(now))
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use images::{Class, Error, Result};
 use qrcode::render::unicode::Dense1x2;
 
-use super::make::read;
+use super::make::look;
 use crate::output::Output;
 use crate::serve::Server;
 use crate::site::SiteArgs;
@@ -34,7 +34,7 @@ pub struct Args {
 /// Writes the page; shows it.
 pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let (folder, site) = args.site.load()?;
-    let (_, found) = read(&folder.pki(), &Wanted::of(&site))?;
+    let found = look(&folder.pki(), &Wanted::of(&site))?;
     let facts = Facts::of(&site, trusted(&found)?);
     let changed = {
         let _held = folder.hold()?;

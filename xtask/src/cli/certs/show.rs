@@ -6,7 +6,7 @@ use images::{Class, Error, Result};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::make::read;
+use super::make::look;
 use crate::output::Output;
 use crate::site::SiteArgs;
 use crate::site::pki::certificate::Certificate;
@@ -60,7 +60,7 @@ struct Shown {
 pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let (folder, site) = args.site.load()?;
     let wanted = Wanted::of(&site);
-    let (files, found) = read(&folder.pki(), &wanted)?;
+    let (files, found) = (Files::look(&folder.pki()), look(&folder.pki(), &wanted)?);
     if found.roots.is_empty() && found.pairs.is_empty() {
         return Err(Error::new(Class::Check, format!("{} has no certificates", folder.root().display())).hint("cargo xtask certs"));
     }

@@ -42,16 +42,22 @@ pub fn mode_of(name: &str) -> u32 {
     if name.ends_with("key.pem") { 0o600 } else { 0o644 }
 }
 
-/// The folder.
+/// The folder. As [`Files::look`] gives it, it is for reading.
 #[derive(Clone, Debug)]
 pub struct Files {
     folder: PathBuf,
 }
 
 impl Files {
-    /// Opens `pki/`, which need not exist, and first finishes or undoes a change that was interrupted.
+    /// Looks into `pki/`, which need not exist, and writes nothing: what another command is changing there stays as it is.
+    pub fn look(folder: &Path) -> Self {
+        Files { folder: folder.to_owned() }
+    }
+
+    /// Opens `pki/`, which need not exist, and first finishes or undoes a change that was interrupted. The caller holds the site's
+    /// folder: a change that another command is about to finish looks the same.
     pub fn open(folder: &Path) -> Result<Self> {
-        let files = Files { folder: folder.to_owned() };
+        let files = Files::look(folder);
         if files.path(READY).is_dir() {
             files.put_in_place(&mut |_| Ok(()))?;
         }
@@ -71,15 +77,16 @@ impl Files {
         self.folder.join(name)
     }
 
-    /// A file's text, or nothing where there is none.
+    /// Whether a change is under way, or was interrupted.
+    pub fn in_between(&self) -> bool {
+        [NEXT, READY].iter().any(|name| self.path(name).is_dir())
+    }
+
+    /// A file's text, or nothing where there is none. What lies in `.ready/` has happened already.
     pub fn read(&self, name: &str) -> Result<Option<String>> {
-        let path = self.path(name);
-        match fs_err::read_to_string(&path) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::new(Class::Check, format!("{} is in the way: {error}", path.display()))
-                .detail("expected a PEM file, or none")
-                .hint("move it elsewhere")),
+        match text(&self.path(READY).join(name))? {
+            Some(ready) => Ok(Some(ready).filter(|text| !text.is_empty())),
+            None => text(&self.path(name)),
         }
     }
 
@@ -144,6 +151,16 @@ impl Files {
         step(format!("remove {READY}"))?;
         fs_err::remove_dir(&ready)?;
         Ok(())
+    }
+}
+
+fn text(path: &Path) -> Result<Option<String>> {
+    match fs_err::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::new(Class::Check, format!("{} is in the way: {error}", path.display()))
+            .detail("expected a PEM file, or none")
+            .hint("move it elsewhere")),
     }
 }
 
@@ -214,6 +231,46 @@ mod tests {
         // Make the folder, write six files, rename; after that it has happened.
         assert_eq!((first, outcomes[first..].iter().all(|happened| *happened)), (8, true), "{outcomes:?}");
         assert!(outcomes.len() > first + 6);
+    }
+
+    /// Every file and folder below `folder`.
+    fn below(folder: &Path) -> BTreeMap<PathBuf, Option<String>> {
+        let mut found = BTreeMap::new();
+        for path in fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            found.insert(path.clone(), fs_err::read_to_string(&path).ok());
+            if path.is_dir() {
+                found.extend(below(&path));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn looking_sees_the_old_files_or_the_new_ones_wherever_a_change_is_and_leaves_it_to_go_on() {
+        let seen = |files: &Files| {
+            let names = ["a.pem", "a-key.pem", "b.pem", "b-key.pem", "a.csr", "was-never-there"];
+            names.map(|name| files.read(name).unwrap().map(|text| text[..3].to_owned()))
+        };
+        let (before, after) = (["old"; 5].map(|text| Some(text.to_owned())), ["new"; 4].map(|text| Some(text.to_owned())));
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::open(folder.path()).unwrap();
+        files.change(&old()).unwrap();
+        let (mut steps, mut under_way) = (0, 0);
+        let look = Files::look(folder.path());
+        let mut each = |_| {
+            let there = below(folder.path());
+            let found = seen(&look);
+            assert!(found[..5] == before || (found[..4] == after && found[4].is_none()), "{found:?}");
+            assert_eq!(found[5], None);
+            assert_eq!(below(folder.path()), there, "looking writes nothing");
+            steps += 1;
+            under_way += u32::from(look.in_between());
+            Ok(())
+        };
+        files.change_in_steps(&new(), &mut each).unwrap();
+        assert_eq!((steps, under_way), (17, 16), "a change is seen from its first folder on");
+        assert!(!look.in_between());
+        assert_eq!(seen(&look)[..4], after);
     }
 
     #[test]

@@ -1,0 +1,69 @@
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::time::SystemTime;
+
+use clap::Parser;
+
+use super::*;
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    make: MakeArgs,
+}
+
+fn certs(folder: &Path, options: &[&str]) -> Result<()> {
+    let site = folder.display().to_string();
+    let words = [&["certs", "--site", &site], options].concat();
+    run(&Cli::try_parse_from(words).expect("known options").make, &mut Output::new())
+}
+
+fn site() -> tempfile::TempDir {
+    let site = tempfile::tempdir().expect("a folder");
+    fs_err::write(site.path().join("site.toml"), "format = 1\naddresses = [\"192.168.1.20\"]\n").expect("written");
+    site
+}
+
+/// Every file and folder, the site's own and its lock among them: inode and time.
+fn tree(folder: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
+    let there = fs_err::symlink_metadata(folder).expect("there");
+    let mut found = BTreeMap::from([(folder.to_owned(), (there.ino(), there.modified().expect("a time")))]);
+    if there.is_dir() {
+        fs_err::read_dir(folder).expect("a folder").for_each(|entry| found.extend(tree(&entry.expect("an entry").path())));
+    }
+    found
+}
+
+#[test]
+fn the_second_run_changes_nothing_on_disk_not_even_the_lock_and_waits_for_nobody() {
+    let site = site();
+    for options in [&[][..], &["--csr"]] {
+        certs(site.path(), options).expect("made");
+        let before = tree(site.path());
+        assert!(before.contains_key(&site.path().join(".lock")), "the first run held the folder");
+        certs(site.path(), options).expect("unchanged");
+        assert_eq!(tree(site.path()), before, "{options:?}");
+    }
+    let folder = Folder::new(site.path());
+    let held = folder.hold().expect("free");
+    certs(site.path(), &[]).expect("nothing is due");
+    fs_err::remove_file(folder.key(Service::Coturn)).expect("removed");
+    let error = certs(site.path(), &[]).expect_err("something is due").to_string();
+    assert!(error.contains("at work in"), "{error}");
+    drop(held);
+    certs(site.path(), &[]).expect("made");
+    assert!(folder.key(Service::Coturn).is_file());
+}
+
+#[test]
+fn what_a_command_was_cut_off_in_is_finished_though_nothing_is_due() {
+    let site = site();
+    certs(site.path(), &[]).expect("made");
+    let pki = site.path().join("pki");
+    let next = pki.join(".next");
+    fs_err::create_dir(&next).expect("made");
+    look(&pki, &Wanted::of(&crate::site::load(&Folder::new(site.path())).expect("a site"))).expect("read");
+    assert!(next.is_dir(), "looking leaves it");
+    certs(site.path(), &[]).expect("nothing is due");
+    assert!(!next.exists());
+}
