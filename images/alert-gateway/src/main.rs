@@ -1,102 +1,145 @@
-//! The alert gateway, as far as it goes: an HTTP server with a health endpoint. It delivers nothing yet, and every path but
-//! `/health` says 404, so that nobody takes it for one that does.
+//! The alert gateway: takes SonarQube's webhooks, which Mattermost does not understand, to a channel.
+//!
+//! What it has said 200 to is on disk and is posted at least once; twice only if it was killed, or the connection ended, between
+//! Mattermost's acceptance and the note of it. The same event is posted once in 30 days. `docs/alerts.md` says more.
 //!
 //! # Commands
-//! - none: serves until SIGTERM or SIGINT, then finishes the requests that are under way.
+//! - none: serves until SIGTERM or SIGINT, then finishes the requests and the post that are under way.
 //! - `healthcheck`: asks `/health` on this machine; at most 3 s.
+//! - `dead-letters`: lists what Mattermost refused for good.
+//! - `replay`: has all of those tried again, within seconds, by the gateway that runs.
 //!
 //! # Environment
 //! | variable | default | meaning |
 //! |---|---|---|
 //! | `ALERT_GATEWAY_LISTEN` | `0.0.0.0:9443` | address and port of the server |
+//! | `ALERT_GATEWAY_TLS` | `on` | `off`: plain HTTP, behind something that speaks TLS |
+//! | `ALERT_GATEWAY_TLS_CERT_FILE` | `/run/secrets/alert-gateway-cert.pem` | its certificate and those above it, PEM |
+//! | `ALERT_GATEWAY_TLS_KEY_FILE` | `/run/secrets/alert-gateway-key.pem` | its key, PEM, mode 0400 or 0600 |
+//! | `ALERT_GATEWAY_CA_FILE` | `/etc/ssl/certs/ca-certificates.crt` | whom it believes: Mattermost's certificate, and its own in `healthcheck` |
+//! | `ALERT_GATEWAY_SPOOL` | `/var/lib/alert-gateway` | the folder of alerts that wait, of dead letters, and of what was posted |
+//! | `ALERT_GATEWAY_QUEUE` | `50000` | alerts that may wait; one more gets 503 |
+//! | `ALERT_GATEWAY_EVENTS` | `all` | `changes`: failures and the first success after one; `failures`: these alone |
+//! | `ALERT_GATEWAY_SONARQUBE_SECRET_FILE` | `/run/secrets/sonarqube` | what SonarQube signs with, at least 16 characters; without the file `/sonarqube` is 404 |
+//! | `ALERT_GATEWAY_SONARQUBE_WEBHOOK_FILE` | `/run/secrets/sonarqube-webhook` | address of Mattermost's incoming webhook, read at each post; alerts are kept until the file is there |
+//!
+//! # Paths
+//! `POST /sonarqube` (signed), `GET /health`, `GET /metrics` (Prometheus).
 //!
 //! # Exit codes
-//! 0 ended by a signal, or healthy · 1 the address cannot be used, or not healthy · 2 settings
+//! 0 ended by a signal, or healthy · 1 the address, the folder or a certificate cannot be used, or not healthy · 2 settings
 
+mod alert;
+mod delivery;
+mod gateway;
+mod markdown;
+mod post;
 mod server;
+mod settings;
+mod sonarqube;
+mod spool;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use entrypoint::{Env, Error, Result, http};
+use entrypoint::{Env, Error, Result, http, secret, tls};
+
+use settings::Settings;
 
 const CHECK: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
     entrypoint::main("alert-gateway", |arguments| {
-        let address = address(&Env::of_process())?;
-        match arguments {
-            [] => serve(address),
-            [verb] if verb == "healthcheck" => healthcheck(address),
-            _ => Err(Error::settings("the command line is not usable").detail("expected no argument, or healthcheck")),
+        let settings = Settings::read(&Env::of_process())?;
+        match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            [] => serve(&settings),
+            ["healthcheck"] => healthcheck(&settings),
+            ["dead-letters"] => {
+                spool::dead_letters(&settings.spool)?.iter().for_each(|(number, summary)| println!("{number} {summary}"));
+                Ok(())
+            }
+            ["replay"] => {
+                println!("{} dead letters are tried again", spool::replay(&settings.spool)?);
+                Ok(())
+            }
+            _ => Err(Error::settings("the command line is not usable").detail("expected nothing, healthcheck, dead-letters or replay")),
         }
     })
 }
 
-fn address(env: &Env) -> Result<SocketAddr> {
-    let default = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9443));
-    let address = env.or("ALERT_GATEWAY_LISTEN", default, "an address and a port, such as 0.0.0.0:9443", |value| value.parse().ok());
-    env.verdict()?;
-    Ok(address.unwrap_or(default))
+fn serve(settings: &Settings) -> Result<()> {
+    let server_tls = settings.tls.then(|| {
+        secret::check_tls_pair(("ALERT_GATEWAY_TLS_CERT_FILE", &settings.cert), ("ALERT_GATEWAY_TLS_KEY_FILE", &settings.key))?;
+        tls::server(&settings.cert, &settings.key).map_err(Error::failed)
+    });
+    let server_tls = server_tls.transpose()?;
+    let sonarqube = settings.sonarqube.exists().then(|| secret::read_value(&settings.sonarqube, 16)).transpose()?;
+    if sonarqube.is_none() {
+        println!("alert-gateway: {} is not there: nothing is taken from SonarQube", settings.sonarqube.display());
+    }
+    let client = tls::client(&settings.ca).map_err(Error::failed)?;
+    let mattermost = Arc::new(post::Mattermost { file: settings.webhook.clone(), client });
+    let spool = Arc::new(spool::Spool::open(&settings.spool, settings.events, settings.queue)?);
+    let delivered = Arc::new(delivery::Counts::default());
+    let gateway = gateway::Gateway {
+        sonarqube,
+        spool: Arc::clone(&spool),
+        mattermost: Arc::clone(&mattermost),
+        delivered: Arc::clone(&delivered),
+        taken: gateway::Taken::default(),
+    };
+    let listener =
+        TcpListener::bind(settings.listen).map_err(|error| Error::failed(format!("listening on {}: {error}", settings.listen)))?;
+    let server = server::Server::new(listener, server_tls, Arc::new(gateway))?;
+    stop_at_signal(server.stop())?;
+    println!("alert-gateway: listening on {}, {} alerts wait", settings.listen, spool.status().waiting);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| delivery::run(&spool, &mattermost, &delivery::Pace::default(), &delivered, &stop));
+        server.run();
+        stop.store(true, Ordering::SeqCst);
+        spool.wake();
+    });
+    Ok(())
 }
 
-fn serve(address: SocketAddr) -> Result<()> {
-    let listener = TcpListener::bind(address).map_err(|error| Error::failed(format!("listening on {address}: {error}")))?;
-    let server = server::Server::new(listener)?;
-    // Process 1 of a container has no default handlers: without this, SIGTERM would do nothing.
+/// Process 1 of a container has no default handlers: without this, SIGTERM would do nothing.
+fn stop_at_signal(stop: server::Stop) -> Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])?;
-    let stop = server.stop();
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
             stop.now();
         }
     });
-    println!("alert-gateway: listening on {address}");
-    server.run();
     Ok(())
 }
 
-fn healthcheck(address: SocketAddr) -> Result<()> {
-    let local = match address.ip() {
+fn healthcheck(settings: &Settings) -> Result<()> {
+    let local = match settings.listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    let address = SocketAddr::new(local, address.port());
-    let unhealthy = |what: String| Error::failed(format!("http://{address}/health: {what}"));
+    let address = SocketAddr::new(local, settings.listen.port());
+    let unhealthy = |what: String| Error::failed(format!("/health at {address}: {what}"));
+    let end = Instant::now() + CHECK;
     let connection = TcpStream::connect_timeout(&address, CHECK).map_err(|error| unhealthy(error.to_string()))?;
-    connection.set_read_timeout(Some(CHECK))?;
-    let answer = http::get(connection, &address.to_string(), "/health").map_err(unhealthy)?;
-    if answer.status == 200 && answer.body == server::HEALTHY {
-        return Ok(());
+    let connection = http::Until::new(connection, end);
+    let answer = match settings.tls {
+        false => http::get(connection, &address.to_string(), "/health"),
+        // The site's certificates name loopback and localhost for whoever asks on the same machine.
+        true => tls::client(&settings.ca)
+            .and_then(|client| tls::connect(&client, &local.to_string(), connection))
+            .and_then(|secured| http::get(secured, &address.to_string(), "/health")),
+    };
+    match answer.map_err(unhealthy)? {
+        answer if answer.status == 200 => Ok(()),
+        answer => Err(unhealthy(format!("expected 200, found {} and {:.200}", answer.status, answer.body))),
     }
-    Err(unhealthy(format!("expected 200 and {}, found {} and {:.200}", server::HEALTHY, answer.status, answer.body)))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bad_address_is_refused() {
-        assert_eq!(address(&Env::from_iter([("ALERT_GATEWAY_LISTEN", "[::1]:80")])).map(|address| address.port()), Ok(80));
-        for bad in ["9443", "localhost:9443", "0.0.0.0:99999"] {
-            let error = address(&Env::from_iter([("ALERT_GATEWAY_LISTEN", bad)])).expect_err(bad).to_string();
-            assert!(error.contains("ALERT_GATEWAY_LISTEN is not usable") && error.contains(bad), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_running_server_is_healthy_and_a_stopped_one_is_not() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let server = server::Server::new(listener).expect("bound");
-        let stop = server.stop();
-        let running = std::thread::spawn(move || server.run());
-        healthcheck(address).expect("it runs");
-        stop.now();
-        running.join().expect("it ends");
-        assert!(healthcheck(address).is_err());
-    }
-}
+mod tests;

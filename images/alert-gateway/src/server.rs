@@ -1,4 +1,6 @@
-//! A small HTTP/1.1 server: one thread a connection, one request a connection, hard limits on both size and time.
+//! A small HTTP/1.1 server, over TLS or not: one thread a connection, one request a connection, hard limits on both size and time.
+
+mod request;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,21 +8,59 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The body of a healthy answer.
-pub const HEALTHY: &str = "{\"status\":\"ok\"}";
+use entrypoint::http::Until;
+use request::Bad;
+pub use request::Head;
 
-/// Request line and headers may be this long, in bytes.
-const HEAD: usize = 8 * 1024;
-/// A request has to be there, and its answer taken, within this time.
+/// A request has to be there, and its answer taken, within this time. SonarQube waits 10 s.
 const REQUEST: Duration = Duration::from_secs(5);
+/// How long, and for how many bytes, to listen to a client that goes on sending after its answer: closed at once, it would
+/// see a broken connection instead of the answer.
+const REST: (Duration, u64) = (Duration::from_secs(1), 1024 * 1024);
 /// Connections at a time; one more is closed at once.
 const CONNECTIONS: usize = 64;
 /// How long requests that are under way may take once the server is told to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Status line, type, and body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Code and reason: `200 OK`.
+    pub status: &'static str,
+    /// `Content-Type`.
+    pub kind: &'static str,
+    /// The body.
+    pub body: String,
+}
+
+impl Answer {
+    /// An error, told as JSON.
+    pub fn error(status: &'static str, what: &str) -> Self {
+        Answer::json(status, &serde_json::json!({ "error": what }))
+    }
+
+    /// JSON.
+    pub fn json(status: &'static str, body: &serde_json::Value) -> Self {
+        Answer { status, kind: "application/json", body: body.to_string() }
+    }
+}
+
+/// What the server serves.
+pub trait Service: Send + Sync + 'static {
+    /// Looks at the head alone. Either the answer, or what the body is wanted for.
+    ///
+    /// # Errors
+    /// An answer that needs no body.
+    fn head(&self, head: &Head) -> Result<(), Answer>;
+    /// Answers a request whose body was wanted.
+    fn body(&self, head: &Head, body: &[u8]) -> Answer;
+}
+
 /// A bound server.
 pub struct Server {
     listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    service: Arc<dyn Service>,
     stop: Stop,
     open: Arc<(Mutex<usize>, Condvar)>,
 }
@@ -43,9 +83,9 @@ impl Stop {
 
 impl Server {
     /// Serves on `listener` once [`Server::run`] is called.
-    pub fn new(listener: TcpListener) -> std::io::Result<Self> {
+    pub fn new(listener: TcpListener, tls: Option<Arc<rustls::ServerConfig>>, service: Arc<dyn Service>) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
-        Ok(Server { listener, stop: Stop { flag: Arc::default(), address }, open: Arc::default() })
+        Ok(Server { listener, tls, service, stop: Stop { flag: Arc::default(), address }, open: Arc::default() })
     }
 
     /// What stops this server.
@@ -74,9 +114,11 @@ impl Server {
     fn take(&self, connection: TcpStream) {
         let open = Open::new(&self.open);
         if open.number <= CONNECTIONS {
+            let (service, tls) = (Arc::clone(&self.service), self.tls.clone());
             // Where no thread can be started, dropping both closes the connection.
             let _ = std::thread::Builder::new().spawn(move || {
-                answer(connection);
+                // Whether the client still listens is its own affair.
+                let _ = converse(connection, tls, &*service);
                 drop(open);
             });
         }
@@ -104,77 +146,66 @@ impl Drop for Open {
     }
 }
 
-fn answer(mut connection: TcpStream) {
-    let deadline = Instant::now() + REQUEST;
-    let (status, body) = match read_head(&mut connection, deadline) {
-        Head::Complete(head) => route(&head),
-        Head::TooLong => ("431 Request Header Fields Too Large", "{\"error\":\"the request's head is too long\"}"),
-        Head::TooLate => ("408 Request Timeout", "{\"error\":\"the request took too long\"}"),
-        Head::Closed => return,
+fn converse(connection: TcpStream, tls: Option<Arc<rustls::ServerConfig>>, service: &dyn Service) -> std::io::Result<()> {
+    let raw = connection.try_clone()?;
+    let mut bounded = Until::new(connection, Instant::now() + REQUEST);
+    match tls {
+        None => answer(&mut bounded, service)?,
+        Some(config) => {
+            let session = rustls::ServerConnection::new(config).map_err(std::io::Error::other)?;
+            let mut secured = rustls::StreamOwned::new(session, bounded);
+            answer(&mut secured, service)?;
+            secured.conn.send_close_notify();
+            secured.flush()?;
+        }
+    }
+    raw.shutdown(std::net::Shutdown::Write)?;
+    std::io::copy(&mut Until::new(raw, Instant::now() + REST.0).take(REST.1), &mut std::io::sink())?;
+    Ok(())
+}
+
+fn answer(connection: &mut (impl Read + Write), service: &dyn Service) -> std::io::Result<()> {
+    let answer = match request::read(connection, |head| service.head(head)) {
+        Ok((head, body)) => service.body(&head, &body),
+        Err(Bad::Answer(answer)) => answer,
+        Err(Bad::Closed) => return Ok(()),
     };
     let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n",
-        body.len()
+        "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n",
+        answer.status,
+        answer.kind,
+        answer.body.len()
     );
-    // Whether the client still listens is its own affair.
-    let _ = connection.set_write_timeout(Some(REQUEST)).and_then(|()| connection.write_all((head + body).as_bytes()));
-}
-
-fn route(head: &str) -> (&'static str, &'static str) {
-    let mut words = head.lines().next().unwrap_or_default().split(' ');
-    match (words.next(), words.next(), words.next()) {
-        (Some("GET"), Some("/health"), Some("HTTP/1.1" | "HTTP/1.0")) => ("200 OK", HEALTHY),
-        (Some(_), Some(path), Some("HTTP/1.1" | "HTTP/1.0")) if path.starts_with('/') => ("404 Not Found", "{\"error\":\"not found\"}"),
-        _ => ("400 Bad Request", "{\"error\":\"not an HTTP request\"}"),
-    }
-}
-
-enum Head {
-    Complete(String),
-    TooLong,
-    TooLate,
-    Closed,
-}
-
-/// Reads up to the empty line. The deadline holds for the whole head, so that one byte a second does not help.
-fn read_head(connection: &mut TcpStream, deadline: Instant) -> Head {
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 1024];
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Head::TooLate;
-        }
-        let _ = connection.set_read_timeout(Some(left));
-        match connection.read(&mut buffer) {
-            Ok(0) => return Head::Closed,
-            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => return Head::TooLate,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => return Head::Closed,
-        }
-        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            return Head::Complete(String::from_utf8_lossy(&bytes[..end]).into_owned());
-        }
-        if bytes.len() > HEAD {
-            return Head::TooLong;
-        }
-    }
+    connection.write_all((head + &answer.body).as_bytes())?;
+    connection.flush()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn talk(request: &str) -> String {
+    /// Wants the body of every POST and says how long it was.
+    struct Echo;
+
+    impl Service for Echo {
+        fn head(&self, head: &Head) -> Result<(), Answer> {
+            if head.method == "POST" { Ok(()) } else { Err(Answer::json("200 OK", &head.path.as_str().into())) }
+        }
+
+        fn body(&self, _: &Head, body: &[u8]) -> Answer {
+            Answer::json("200 OK", &body.len().into())
+        }
+    }
+
+    fn talk(request: &[u8]) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let server = Server::new(listener).expect("bound");
+        let server = Server::new(listener, None, Arc::new(Echo)).expect("bound");
         let stop = server.stop();
         let running = std::thread::spawn(move || server.run());
         let mut connection = TcpStream::connect(stop.address).expect("it listens");
         let mut answer = String::new();
         // The server may answer and close before it has read all of an oversized request.
-        let _ = connection.write_all(request.as_bytes());
+        let _ = connection.write_all(request);
         let _ = connection.shutdown(std::net::Shutdown::Write);
         let _ = connection.read_to_string(&mut answer);
         stop.now();
@@ -183,34 +214,36 @@ mod tests {
     }
 
     #[test]
-    fn only_health_is_there() {
-        let healthy = talk("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
-        assert!(healthy.starts_with("HTTP/1.1 200 OK\r\n") && healthy.ends_with("\r\n\r\n{\"status\":\"ok\"}"), "{healthy}");
-        for (request, status) in [
-            ("GET / HTTP/1.1\r\n\r\n", "404"),
-            ("GET /health/ HTTP/1.1\r\n\r\n", "404"),
-            ("POST /health HTTP/1.1\r\n\r\n", "404"),
-            ("POST /sonarqube HTTP/1.1\r\n\r\n", "404"),
-            ("GET /health\r\n\r\n", "400"),
-            ("\u{16}\u{3}\u{1}\r\n\r\n", "400"),
+    fn only_whole_requests_within_the_limits_are_answered() {
+        let long = "x".repeat(9000);
+        let big = "x".repeat(300 * 1024);
+        for (request, wanted) in [
+            ("GET /health HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "200"),
+            ("POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nok".to_owned(), "200"),
+            ("POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n".to_owned(), "200"),
+            ("GET /health\r\n\r\n".to_owned(), "400"),
+            ("\u{16}\u{3}\u{1}\r\n\r\n".to_owned(), "400"),
+            (format!("GET / HTTP/1.1\r\nX: {long}\r\n\r\n"), "431"),
+            ("POST / HTTP/1.1\r\n\r\n".to_owned(), "411"),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(), "411"),
+            ("POST / HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok".to_owned(), "400"),
+            ("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\nok".to_owned(), "400"),
+            ("POST / HTTP/1.1\r\nContent-Length: 50000000\r\n\r\nok".to_owned(), "413"),
+            (format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{big}", big.len()), "413"),
         ] {
-            let answer = talk(request);
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answer}");
+            let answer = talk(request.as_bytes());
+            assert!(answer.starts_with(&format!("HTTP/1.1 {wanted} ")), "{:.60}: {answer}", request);
         }
-    }
-
-    #[test]
-    fn a_head_without_end_is_refused() {
-        let answer = talk(&format!("GET /health HTTP/1.1\r\nX: {}", "x".repeat(HEAD)));
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
-        assert_eq!(talk("GET /health HTT"), "", "half a request got an answer");
+        assert_eq!(talk(b"GET /health HTT"), "", "half a head got an answer");
+        assert_eq!(talk(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nok"), "", "half a body got an answer");
     }
 
     #[test]
     fn a_request_that_comes_too_slowly_is_ended() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let _silent = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
-        let (mut connection, _) = listener.accept().expect("connected");
-        assert!(matches!(read_head(&mut connection, Instant::now() + Duration::from_millis(20)), Head::TooLate));
+        let (connection, _) = listener.accept().expect("connected");
+        let read = request::read(&mut Until::new(connection, Instant::now() + Duration::from_millis(20)), |_| Ok(()));
+        assert!(matches!(read, Err(Bad::Answer(Answer { status, .. })) if status.starts_with("408")));
     }
 }

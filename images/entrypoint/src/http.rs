@@ -1,35 +1,108 @@
-//! One HTTP request, as a health check needs it.
+//! One HTTP request, as a health check or a webhook needs it.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
-/// An answer larger than this is none that a health check waits for.
+/// An answer larger than this is none that anybody here waits for.
 const LIMIT: u64 = 64 * 1024;
 
 /// What the server said.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
+    /// Status line and headers as they came.
+    pub head: String,
     /// The body.
     pub body: String,
 }
 
+impl Answer {
+    /// The first header of this name; names have no case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+}
+
+/// The first header of a head, request's or answer's, without the blanks around its value.
+pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut headers = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    headers.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+}
+
+/// A connection that ends at a time: a peer that sends a byte now and then does not prolong it, as it does with the timeouts of a socket.
+#[derive(Debug)]
+pub struct Until {
+    connection: TcpStream,
+    end: Instant,
+}
+
+impl Until {
+    /// Bounds all that is read and written from now on.
+    pub fn new(connection: TcpStream, end: Instant) -> Self {
+        Until { connection, end }
+    }
+
+    /// The connection itself.
+    pub fn connection(&self) -> &TcpStream {
+        &self.connection
+    }
+
+    fn left(&self) -> std::io::Result<Option<Duration>> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(std::io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
+    }
+}
+
+impl Read for Until {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.connection.set_read_timeout(self.left()?)?;
+        self.connection.read(buffer)
+    }
+}
+
+impl Write for Until {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.connection.set_write_timeout(self.left()?)?;
+        self.connection.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.connection.flush()
+    }
+}
+
 /// `GET path` over a connection whose timeouts the caller has set.
-///
-/// The request is HTTP/1.0 (RFC 1945), to which no server answers in chunks: the body ends with the connection.
 ///
 /// # Errors
 /// In words, where the connection breaks or the answer is not HTTP.
-pub fn get(mut connection: impl Read + Write, host: &str, path: &str) -> Result<Answer, String> {
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n");
-    connection.write_all(request.as_bytes()).and_then(|()| connection.flush()).map_err(|error| format!("sending the request: {error}"))?;
+pub fn get(connection: impl Read + Write, host: &str, path: &str) -> Result<Answer, String> {
+    exchange(connection, format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n").as_bytes())
+}
+
+/// `POST path` with a JSON body, as [`get`].
+///
+/// # Errors
+/// As [`get`].
+pub fn post(connection: impl Read + Write, host: &str, path: &str, body: &[u8]) -> Result<Answer, String> {
+    let length = body.len();
+    let head = format!("POST {path} HTTP/1.0\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+    exchange(connection, &[head.as_bytes(), body].concat())
+}
+
+/// The request is HTTP/1.0 (RFC 1945), to which no server answers in chunks: the body ends with the connection.
+fn exchange(mut connection: impl Read + Write, request: &[u8]) -> Result<Answer, String> {
+    // Who refuses a request may answer and close before having read all of it: the answer counts, not the broken pipe.
+    let sent = connection.write_all(request).and_then(|()| connection.flush());
     let mut bytes = Vec::new();
     let read = connection.take(LIMIT).read_to_end(&mut bytes);
     let text = String::from_utf8_lossy(&bytes);
     let parsed = parse(&text);
-    match read {
+    match (sent, read) {
+        (Err(error), _) if parsed.is_none() => Err(format!("sending the request: {error}")),
         // A peer that closes TLS without saying goodbye has still answered.
-        Err(error) if parsed.is_none() => Err(format!("reading the answer: {error}")),
+        (_, Err(error)) if parsed.is_none() => Err(format!("reading the answer: {error}")),
         _ => parsed.ok_or_else(|| format!("not an HTTP answer: \"{}\"", text.chars().take(60).collect::<String>().escape_debug())),
     }
 }
@@ -37,7 +110,7 @@ pub fn get(mut connection: impl Read + Write, host: &str, path: &str) -> Result<
 fn parse(text: &str) -> Option<Answer> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.")?.get(1..)?.trim_start().get(..3)?.parse().ok()?;
-    Some(Answer { status, body: body.to_owned() })
+    Some(Answer { status, head: head.to_owned(), body: body.to_owned() })
 }
 
 #[cfg(test)]
@@ -63,9 +136,10 @@ mod tests {
     }
 
     #[test]
-    fn status_and_body_are_read() {
-        let answer = get(Peer(b"HTTP/1.1 503 Service Unavailable\r\nA: b\r\n\r\nno", Vec::new()), "h", "/p");
-        assert_eq!(answer, Ok(Answer { status: 503, body: "no".to_owned() }));
+    fn status_headers_and_body_are_read() {
+        let answer = get(Peer(b"HTTP/1.1 503 Service Unavailable\r\nRETRY-after: 7 \r\n\r\nno", Vec::new()), "h", "/p").expect("an answer");
+        assert_eq!((answer.status, answer.header("Retry-After"), answer.body.as_str()), (503, Some("7"), "no"));
+        assert_eq!(answer.header("HTTP/1.1 503 Service Unavailable"), None);
     }
 
     #[test]
@@ -74,5 +148,13 @@ mod tests {
             let told = get(Peer(text.as_bytes(), Vec::new()), "h", "/p").expect_err(text);
             assert!(told.starts_with("not an HTTP answer"), "{told}");
         }
+    }
+
+    #[test]
+    fn a_body_is_sent_with_its_length() {
+        let mut peer = Peer(b"HTTP/1.1 200 OK\r\n\r\nok", Vec::new());
+        assert_eq!(post(&mut peer, "h", "/p", b"{}").map(|answer| answer.body), Ok("ok".to_owned()));
+        let sent = String::from_utf8(peer.1).expect("text");
+        assert!(sent.starts_with("POST /p HTTP/1.0\r\nHost: h\r\n") && sent.ends_with("Content-Length: 2\r\n\r\n{}"), "{sent}");
     }
 }

@@ -16,6 +16,8 @@
 pub mod env;
 pub mod http;
 pub mod secret;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 use std::fmt;
 use std::process::ExitCode;

@@ -1,13 +1,9 @@
 //! The health check. `ping` alone is 200 with the database down; with `get_server_status` it is not.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use entrypoint::{Env, Error, Result, http};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use entrypoint::{Env, Error, Result, http, tls};
 
 use crate::settings::{ca_file, lookup};
 
@@ -18,7 +14,7 @@ const PATH: &str = "/api/v4/system/ping?get_server_status=true";
 pub fn check(env: &Env) -> Result<()> {
     let listen = lookup(env, "MM_SERVICESETTINGS_LISTENADDRESS");
     let address = address(&listen).ok_or_else(|| Error::settings(format!("MM_SERVICESETTINGS_LISTENADDRESS is not usable: {listen}")))?;
-    let tls = match lookup(env, "MM_SERVICESETTINGS_CONNECTIONSECURITY").as_str() {
+    let secured = match lookup(env, "MM_SERVICESETTINGS_CONNECTIONSECURITY").as_str() {
         "" => false,
         "TLS" => true,
         other => {
@@ -31,13 +27,15 @@ pub fn check(env: &Env) -> Result<()> {
     let host = host(&site).unwrap_or("localhost").to_owned();
     let roots = ca_file(env);
     env.verdict()?;
-    let unhealthy = |what: String| Error::failed(format!("{}://{address}{PATH}: {what}", if tls { "https" } else { "http" }));
+    let unhealthy = |what: String| Error::failed(format!("{}://{address}{PATH}: {what}", if secured { "https" } else { "http" }));
     let connection = TcpStream::connect_timeout(&address, CHECK).map_err(|error| unhealthy(error.to_string()))?;
     connection.set_read_timeout(Some(CHECK))?;
     connection.set_write_timeout(Some(CHECK))?;
-    let answer = match roots.filter(|_| tls) {
+    let answer = match roots.filter(|_| secured) {
         None => http::get(connection, &host, PATH),
-        Some(roots) => secured(connection, &host, &roots).and_then(|secured| http::get(secured, &host, PATH)),
+        Some(roots) => tls::client(&roots)
+            .and_then(|client| tls::connect(&client, &host, connection))
+            .and_then(|secured| http::get(secured, &host, PATH)),
     };
     verdict(&answer.map_err(unhealthy)?).map_err(unhealthy)
 }
@@ -71,42 +69,6 @@ fn host(site: &str) -> Option<&str> {
         Some(bracketed) => bracketed.split(']').next(),
         None => authority.split(':').next().filter(|host| !host.is_empty()),
     }
-}
-
-type Secured = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
-
-fn secured(connection: TcpStream, host: &str, roots: &Path) -> Result<Secured, String> {
-    processor()?;
-    let mut trusted = rustls::RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(roots).map_err(|error| format!("reading {}: {error}", roots.display()))?;
-    // A bundle holds what others put there; one that is not usable must not hide the rest.
-    trusted.add_parsable_certificates(certificates.filter_map(std::result::Result::ok));
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls_graviola::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(trusted)
-        .with_no_client_auth();
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| format!("{host} cannot be a certificate's name"))?;
-    let mut client = rustls::ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
-    let mut connection = connection;
-    // The handshake first, so that its error is told as what it is.
-    client.complete_io(&mut connection).map_err(|error| format!("TLS as {host}: {error}"))?;
-    Ok(rustls::StreamOwned::new(client, connection))
-}
-
-/// graviola is written for processors from 2015 on, and has no other way.
-fn processor() -> Result<(), String> {
-    #[cfg(target_arch = "x86_64")]
-    for (name, there) in [
-        ("AVX2", std::arch::is_x86_feature_detected!("avx2")),
-        ("BMI2", std::arch::is_x86_feature_detected!("bmi2")),
-        ("ADX", std::arch::is_x86_feature_detected!("adx")),
-    ] {
-        if !there {
-            return Err(format!("this processor has no {name}, which the health check's TLS needs"));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -144,7 +106,7 @@ mod tests {
 
     #[test]
     fn an_unhealthy_database_is_told() {
-        let answer = |status, body: &str| verdict(&http::Answer { status, body: body.to_owned() });
+        let answer = |status, body: &str| verdict(&http::Answer { status, body: body.to_owned(), ..http::Answer::default() });
         assert_eq!(answer(200, r#"{"status":"OK","database_status":"OK"}"#), Ok(()));
         let told = answer(500, r#"{"database_status":"UNHEALTHY","filestore_status":"OK","status":"UNHEALTHY"}"#).expect_err("unhealthy");
         assert!(told.contains("found 500") && told.contains("database_status \"UNHEALTHY\""), "{told}");

@@ -3,7 +3,8 @@
 use images::{Class, Error};
 
 use super::{ServiceEnv, secret};
-use crate::site::model::Site;
+use crate::provision::{Desired, Tool};
+use crate::site::model::{Service, Site};
 use crate::site::secrets::{Name, Secret, Secrets};
 
 pub(super) fn coturn(site: &Site, secrets: &Secrets, problems: &mut Vec<Error>) -> ServiceEnv {
@@ -53,6 +54,41 @@ pub(super) fn alert_gateway(site: &Site, secrets: &Secrets, problems: &mut Vec<E
     env.section("Where SonarQube sends to", &[("ALERT_GATEWAY_LISTEN", &format!("0.0.0.0:{}", site.ports.alert_gateway))]);
     if site.sonarqube.is_some() {
         env.secret_files.insert("sonarqube", Secret::new(secret(secrets, Name::SonarqubeSecret, problems)));
+        // Provisioning makes the webhook, after the first start: until then the gateway keeps what comes.
+        let webhooks = Desired::of(site).webhooks;
+        let hook =
+            webhooks.iter().find(|webhook| webhook.tool == Tool::Sonarqube).and_then(|webhook| secrets.other(&webhook.secret_name()));
+        env.secret_files.extend(hook.and_then(|url| inside(site, url.expose())).map(|url| ("sonarqube-webhook", url)));
     }
     env
+}
+
+/// A webhook's address as another container of the stack reaches it: under the service's name, which Mattermost's certificate
+/// holds, whatever the LAN's name server knows and whether or not a reverse proxy stands before it.
+fn inside(site: &Site, url: &str) -> Option<Secret> {
+    let (_, rest) = url.split_once("://")?;
+    let (_, path) = rest.split_once('/')?;
+    Some(Secret::new(format!("https://{}:{}/{path}", Service::Mattermost.name(), site.ports.mattermost)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::parse;
+
+    #[test]
+    fn the_gateway_gets_its_webhook_once_it_was_made() {
+        let text = "format = 1\naddresses = [\"192.168.1.20\"]\n[ports]\nmattermost = 8443\n[network]\nfront = \"https://chat.example.lan/\"\n\
+                    [sonarqube]\nurl = \"http://192.168.1.9:9000\"\n";
+        let site = parse("site.toml", text, || unreachable!()).expect("a site");
+        let name = Desired::of(&site).webhooks.iter().map(crate::provision::Webhook::secret_name).next().expect("a webhook");
+        let mut problems = Vec::new();
+        let secrets = Secrets::parse("SONARQUBE_WEBHOOK_SECRET=sonarqube-secret-of-the-test\n", "secrets.env").expect("good");
+        assert!(!alert_gateway(&site, &secrets, &mut problems).secret_files().contains_key("sonarqube-webhook"));
+        let made = format!("SONARQUBE_WEBHOOK_SECRET=sonarqube-secret-of-the-test\n{name}=https://chat.example.lan/hooks/the-id\n");
+        let secrets = Secrets::parse(&made, "secrets.env").expect("good");
+        let files = alert_gateway(&site, &secrets, &mut problems).secret_files();
+        assert_eq!(files["sonarqube-webhook"].expose(), "https://mattermost:8443/hooks/the-id");
+        assert!(problems.is_empty());
+    }
 }

@@ -190,7 +190,7 @@ fn the_other_services_know_every_setting_and_read_every_secret() {
     let known = [
         (Service::Coturn, include_str!("../../../../images/coturn/src/settings.rs")),
         (Service::Postgres, include_str!("../../../../images/postgres/src/settings.rs")),
-        (Service::AlertGateway, include_str!("../../../../images/alert-gateway/src/main.rs")),
+        (Service::AlertGateway, include_str!("../../../../images/alert-gateway/src/settings.rs")),
     ];
     let envs = envs("");
     for (service, source) in known {

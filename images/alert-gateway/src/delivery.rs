@@ -1,0 +1,132 @@
+//! Takes alerts from the spool to Mattermost, one after the other, until each is posted or refused.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::alert::Key;
+use crate::post::{Mattermost, Outcome};
+use crate::spool::Spool;
+
+/// How long to wait after a failure: doubled each time, up to a limit, give or take a quarter.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// After the first failure.
+    pub first: Duration,
+    /// At most, unless the server asks for more.
+    pub longest: Duration,
+    /// How often to look for an address and for replayed letters.
+    pub look: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace { first: Duration::from_secs(1), longest: Duration::from_secs(60), look: Duration::from_secs(5) }
+    }
+}
+
+impl Pace {
+    fn after(&self, failures: u32) -> Duration {
+        let pause = self.first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(self.longest);
+        // The hasher's keys are random: enough to keep several gateways from asking in step.
+        let jitter = RandomState::new().hash_one(failures) % 51;
+        pause.mul_f64(0.75 + jitter as f64 / 100.0)
+    }
+}
+
+/// What was counted since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Posts that Mattermost accepted.
+    pub posted: AtomicU64,
+    /// Posts that it refused for good.
+    pub refused: AtomicU64,
+    /// Posts that have to be tried again.
+    pub failed: AtomicU64,
+}
+
+/// A failure's memory.
+#[derive(Clone, Copy, Default)]
+struct Failures {
+    count: u32,
+    until: Option<Instant>,
+}
+
+impl Failures {
+    fn ready(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| until <= now)
+    }
+
+    fn again(&mut self, pace: &Pace, asked: Option<Duration>) -> Duration {
+        self.count = self.count.saturating_add(1);
+        let pause = asked.unwrap_or_default().max(pace.after(self.count));
+        self.until = Some(Instant::now() + pause);
+        pause
+    }
+}
+
+/// Delivers until `stop` is set and the spool is woken; the post under way is finished.
+pub fn run(spool: &Spool, mattermost: &Mattermost, pace: &Pace, counts: &Counts, stop: &AtomicBool) {
+    let mut all = Failures::default();
+    let mut lanes: HashMap<Key, Failures> = HashMap::new();
+    let mut looked: Option<Instant> = None;
+    let mut told = false;
+    while !stop.load(Ordering::SeqCst) {
+        if looked.is_none_or(|at| at.elapsed() >= pace.look) {
+            looked = Some(Instant::now());
+            match spool.take_replayed() {
+                Ok(0) => {}
+                Ok(count) => println!("alert-gateway: {count} dead letters are tried again"),
+                Err(error) => eprintln!("alert-gateway: dead letters cannot be tried again: {error}"),
+            }
+        }
+        if !mattermost.is_known() {
+            if !std::mem::replace(&mut told, true) {
+                println!("alert-gateway: {} is not there: alerts are kept until it is", mattermost.file.display());
+            }
+            spool.wait(pace.look);
+            continue;
+        }
+        let now = Instant::now();
+        let next = spool.first(|lane| all.ready(now) && lanes.get(&lane).is_none_or(|failures| failures.ready(now)));
+        let Some((number, lane)) = next else {
+            let until = lanes.values().chain([&all]).filter_map(|failures| failures.until).filter(|until| *until > now).min();
+            spool.wait(until.map_or(pace.look, |until| (until - now).min(pace.look)));
+            continue;
+        };
+        let outcome = match spool.read(number) {
+            Ok(alert) => mattermost.post(alert.message.to_string().as_bytes()),
+            Err(error) => Outcome::Retry { why: error.to_string(), after: None, all: false },
+        };
+        let noted = match outcome {
+            Outcome::Posted => {
+                counts.posted.fetch_add(1, Ordering::Relaxed);
+                println!("alert-gateway: alert {number} is posted");
+                spool.posted(number)
+            }
+            Outcome::Refused(status) => {
+                counts.refused.fetch_add(1, Ordering::Relaxed);
+                eprintln!("alert-gateway: alert {number} is a dead letter: Mattermost says {status}, and would again");
+                spool.refused(number)
+            }
+            Outcome::Retry { why, after, all: everybody } => {
+                counts.failed.fetch_add(1, Ordering::Relaxed);
+                let failures = if everybody { &mut all } else { lanes.entry(lane).or_default() };
+                let pause = failures.again(pace, after);
+                eprintln!("alert-gateway: alert {number} is tried again in {:.1} s: {why}", pause.as_secs_f32());
+                continue;
+            }
+        };
+        all = Failures::default();
+        lanes.remove(&lane);
+        if let Err(error) = noted {
+            eprintln!("alert-gateway: alert {number}: {error}");
+            // A disk that says no is not asked without a pause.
+            lanes.entry(lane).or_default().again(pace, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

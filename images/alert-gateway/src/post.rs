@@ -1,0 +1,165 @@
+//! One post to an incoming webhook of Mattermost, and what its answer means.
+
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use entrypoint::{http, secret, tls};
+
+/// A post takes no longer, from the name's look-up to the answer's last byte. (The look-up itself has the resolver's own limit.)
+pub const POST: Duration = Duration::from_secs(10);
+/// What a server may ask for with `Retry-After`; more is taken as this.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// What became of a post.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// 200 and `ok`.
+    Posted,
+    /// 400, 403 or 404: no retry mends it. (A deleted hook, a locked channel, a channel that is gone.)
+    Refused(u16),
+    /// Anything else may mend itself.
+    Retry {
+        /// What happened, without the webhook's address.
+        why: String,
+        /// What the server asked for.
+        after: Option<Duration>,
+        /// Whether other alerts would fare alike: nobody answered, or there are too many.
+        all: bool,
+    },
+}
+
+/// Where the webhook's address is, and whom to believe.
+pub struct Mattermost {
+    /// A file with the address; it may come later, and change.
+    pub file: PathBuf,
+    /// None where the certificates could not be read; then `https` addresses fail.
+    pub client: Arc<rustls::ClientConfig>,
+}
+
+impl Mattermost {
+    /// Whether there is an address.
+    pub fn is_known(&self) -> bool {
+        self.file.exists()
+    }
+
+    /// Posts `body`.
+    pub fn post(&self, body: &[u8]) -> Outcome {
+        match self.try_post(body) {
+            Ok(answer) => verdict(&answer),
+            Err(why) => Outcome::Retry { why, after: None, all: true },
+        }
+    }
+
+    fn try_post(&self, body: &[u8]) -> Result<http::Answer, String> {
+        let hook = Hook::read(&self.file)?;
+        let connection = hook.connect(Instant::now() + POST)?;
+        let host = format!("{}:{}", hook.host, hook.port);
+        if !hook.secured {
+            return http::post(connection, &host, &hook.path, body);
+        }
+        let name = hook.host.trim_matches(['[', ']']);
+        tls::connect(&self.client, name, connection).and_then(|secured| http::post(secured, &host, &hook.path, body))
+    }
+}
+
+fn verdict(answer: &http::Answer) -> Outcome {
+    match answer.status {
+        200 if answer.body.trim() == "ok" => Outcome::Posted,
+        400 | 403 | 404 => Outcome::Refused(answer.status),
+        status => {
+            let after = answer.header("Retry-After").and_then(|seconds| seconds.parse().ok());
+            let after = after.map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT));
+            // The body is not told: Mattermost's errors repeat the hook's id.
+            let why = if status == 200 { "200, and not Mattermost's ok".to_owned() } else { format!("status {status}") };
+            Outcome::Retry { why, after, all: matches!(status, 429 | 501..=504) }
+        }
+    }
+}
+
+/// An address, taken apart. It has no `Debug`: the path is a credential.
+struct Hook {
+    secured: bool,
+    host: String,
+    port: u16,
+    path: String,
+}
+
+impl Hook {
+    fn read(file: &Path) -> Result<Self, String> {
+        let value = secret::read_value(file, 10).map_err(|error| error.to_string())?;
+        Hook::parse(value.expose()).ok_or_else(|| format!("{} does not hold a web address", file.display()))
+    }
+
+    fn parse(url: &str) -> Option<Self> {
+        let (scheme, rest) = url.split_once("://")?;
+        let secured = match scheme {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        let (authority, path) = rest.split_once('/')?;
+        let (host, port) = match authority.rsplit_once(':') {
+            // The colons of an IPv6 address stand in brackets.
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+            _ => (authority, if secured { 443 } else { 80 }),
+        };
+        let usable = !host.is_empty() && !host.contains('@') && !path.is_empty();
+        usable.then(|| Hook { secured, host: host.to_owned(), port, path: format!("/{path}") })
+    }
+
+    fn connect(&self, end: Instant) -> Result<http::Until, String> {
+        let name = self.host.trim_matches(['[', ']']);
+        let addresses = (name, self.port).to_socket_addrs().map_err(|error| format!("looking up {name}: {error}"))?;
+        let mut last = format!("{name} has no address");
+        for address in addresses {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            match TcpStream::connect_timeout(&address, left) {
+                Ok(connection) => return Ok(http::Until::new(connection, end)),
+                Err(error) => last = format!("{address}: {error}"),
+            }
+        }
+        Err(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_taken_apart() {
+        for (url, expected) in [
+            ("https://chat.example.lan/hooks/x", Some((true, "chat.example.lan", 443, "/hooks/x"))),
+            ("https://chat:8065/a/hooks/x", Some((true, "chat", 8065, "/a/hooks/x"))),
+            ("http://[::1]/hooks/x", Some((false, "[::1]", 80, "/hooks/x"))),
+            ("http://[::1]:81/hooks/x", Some((false, "[::1]", 81, "/hooks/x"))),
+            ("https://chat", None),
+            ("https://u:p@chat/hooks/x", None),
+            ("ftp://chat/hooks/x", None),
+            ("https://chat:x/hooks/x", None),
+        ] {
+            let hook = Hook::parse(url);
+            assert_eq!(hook.as_ref().map(|h| (h.secured, h.host.as_str(), h.port, h.path.as_str())), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn only_what_no_retry_mends_is_refused() {
+        let answer =
+            |status: u16, head: &str, body: &str| verdict(&http::Answer { status, head: format!("x\r\n{head}"), body: body.to_owned() });
+        assert_eq!(answer(200, "", "ok"), Outcome::Posted);
+        for status in [400, 403, 404] {
+            assert_eq!(answer(status, "", "ok"), Outcome::Refused(status));
+        }
+        for status in [200, 204, 301, 302, 401, 407, 408, 413, 429, 500, 501, 502, 503, 504] {
+            let Outcome::Retry { why, after, .. } = answer(status, "Retry-After: 9999", "the id of the hook") else { panic!("{status}") };
+            assert_eq!(after, Some(LONGEST_WAIT));
+            assert!(why.contains(&status.to_string()) && !why.contains("hook"), "{why}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The settings; the table at the top of the program tells them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use entrypoint::env::on_off;
+use entrypoint::{Env, Result};
+
+use crate::spool::Wanted;
+
+/// All of them.
+#[derive(Debug)]
+pub struct Settings {
+    pub listen: SocketAddr,
+    pub tls: bool,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub ca: PathBuf,
+    pub spool: PathBuf,
+    pub queue: usize,
+    pub events: Wanted,
+    pub sonarqube: PathBuf,
+    pub webhook: PathBuf,
+}
+
+const KNOWN: [&str; 10] = [
+    "ALERT_GATEWAY_LISTEN",
+    "ALERT_GATEWAY_TLS",
+    "ALERT_GATEWAY_TLS_CERT_FILE",
+    "ALERT_GATEWAY_TLS_KEY_FILE",
+    "ALERT_GATEWAY_CA_FILE",
+    "ALERT_GATEWAY_SPOOL",
+    "ALERT_GATEWAY_QUEUE",
+    "ALERT_GATEWAY_EVENTS",
+    "ALERT_GATEWAY_SONARQUBE_SECRET_FILE",
+    "ALERT_GATEWAY_SONARQUBE_WEBHOOK_FILE",
+];
+
+impl Settings {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// Everything that is not usable, at once.
+    pub fn read(env: &Env) -> Result<Self> {
+        env.refuse_unknown("ALERT_GATEWAY_", &KNOWN);
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9443));
+        let wanted = |word: &str| match word {
+            "all" => Some(Wanted::All),
+            "changes" => Some(Wanted::Changes),
+            "failures" => Some(Wanted::Failures),
+            _ => None,
+        };
+        let positive = |value: &str| value.parse().ok().filter(|count| *count > 0);
+        // All are read before the verdict, so that every mistake is told at once.
+        let listen = env.or("ALERT_GATEWAY_LISTEN", any, "an address and a port, such as 0.0.0.0:9443", |value| value.parse().ok());
+        let tls = env.or("ALERT_GATEWAY_TLS", true, "on or off", on_off);
+        let cert = env.path("ALERT_GATEWAY_TLS_CERT_FILE", "/run/secrets/alert-gateway-cert.pem");
+        let key = env.path("ALERT_GATEWAY_TLS_KEY_FILE", "/run/secrets/alert-gateway-key.pem");
+        let ca = env.path("ALERT_GATEWAY_CA_FILE", "/etc/ssl/certs/ca-certificates.crt");
+        let spool = env.path("ALERT_GATEWAY_SPOOL", "/var/lib/alert-gateway");
+        let queue = env.or("ALERT_GATEWAY_QUEUE", 50_000, "a number above 0", positive);
+        let events = env.or("ALERT_GATEWAY_EVENTS", Wanted::All, "all, changes or failures", wanted);
+        let sonarqube = env.path("ALERT_GATEWAY_SONARQUBE_SECRET_FILE", "/run/secrets/sonarqube");
+        let webhook = env.path("ALERT_GATEWAY_SONARQUBE_WEBHOOK_FILE", "/run/secrets/sonarqube-webhook");
+        env.verdict()?;
+        let settings = (|| {
+            Some(Settings {
+                listen: listen?,
+                tls: tls?,
+                cert: cert?,
+                key: key?,
+                ca: ca?,
+                spool: spool?,
+                queue: queue?,
+                events: events?,
+                sonarqube: sonarqube?,
+                webhook: webhook?,
+            })
+        })();
+        settings.ok_or_else(|| entrypoint::Error::settings("the settings are not usable"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_setting_is_refused_by_name() {
+        let listen = |address| Settings::read(&Env::from_iter([("ALERT_GATEWAY_LISTEN", address)])).map(|settings| settings.listen.port());
+        assert_eq!(listen("[::1]:80"), Ok(80));
+        for (name, bad) in [
+            ("ALERT_GATEWAY_LISTEN", "9443"),
+            ("ALERT_GATEWAY_LISTEN", "localhost:9443"),
+            ("ALERT_GATEWAY_LISTEN", "0.0.0.0:99999"),
+            ("ALERT_GATEWAY_TLS", "yes"),
+            ("ALERT_GATEWAY_QUEUE", "0"),
+            ("ALERT_GATEWAY_EVENTS", "some"),
+            ("ALERT_GATEWAY_SPOOL", "var"),
+        ] {
+            let error = Settings::read(&Env::from_iter([(name, bad)])).expect_err(bad).to_string();
+            assert!(error.contains(&format!("{name} is not usable")) && error.contains(bad), "{error}");
+        }
+        let error = Settings::read(&Env::from_iter([("ALERT_GATEWAY_TSL", "off")])).expect_err("misspelt").to_string();
+        assert!(error.contains("did you mean ALERT_GATEWAY_TLS?"), "{error}");
+    }
+
+    /// The table is what people read, and what the site's settings are compared with.
+    #[test]
+    fn every_setting_is_in_the_table() {
+        let told = include_str!("main.rs");
+        for name in KNOWN {
+            assert!(told.contains(&format!("| `{name}` |")), "{name}");
+        }
+    }
+}
