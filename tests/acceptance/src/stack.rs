@@ -195,7 +195,7 @@ fn private_first_start(world: &World) -> Result<()> {
         Ok(answers)
     })?;
     assert!(answers.iter().all(|status| status == "403"), "{answers:?}");
-    let administrators = site.sql("SELECT username FROM users WHERE roles LIKE '%system_admin%'")?;
+    let administrators = site.sql("SELECT username FROM users WHERE doc->>'roles' LIKE '%system_admin%'")?;
     assert_eq!(administrators, "admin");
     assert_eq!(site.sql("SELECT count(*) FROM users WHERE username = 'mallory'")?, "0");
     Ok(())
@@ -269,7 +269,7 @@ fn killed(world: &World) -> Result<()> {
     }
     site.is_up()?;
     assert!(site.xtask("provision --plan")?.outcome()?.success());
-    assert_eq!(site.sql("SELECT count(*) FROM users WHERE roles LIKE '%system_admin%'")?, "1");
+    assert_eq!(site.sql("SELECT count(*) FROM users WHERE doc->>'roles' LIKE '%system_admin%'")?, "1");
     let fillers = site.lab.docker("ps --all --quiet --filter").arg(format!("label=org.chatops.project={}", site.project)).text()?;
     assert_eq!(fillers, "", "containers that fill volumes are left");
     Ok(())
