@@ -44,7 +44,9 @@ impl Service for Gateway {
     fn head(&self, head: &Head) -> Result<(), Answer> {
         match (head.method.as_str(), head.path.as_str()) {
             ("GET", "/health") => Err(self.health()),
-            ("GET", "/metrics") => Err(Answer { status: "200 OK", kind: "text/plain; version=0.0.4", body: self.metrics() }),
+            ("GET", "/metrics") => {
+                Err(Answer { status: "200 OK", kind: "text/plain; version=0.0.4", location: None, body: self.metrics() })
+            }
             ("POST", "/sonarqube") if self.sonarqube.is_none() => Err(Answer::error("404 Not Found", "no secret of SonarQube is set")),
             // An unsigned body is not even read.
             ("POST", "/sonarqube") if head.header(sonarqube::SIGNATURE).is_none() => Err(self.forged("the body is not signed")),

@@ -22,6 +22,8 @@
 //! | `ALERT_GATEWAY_EVENTS` | `all` | `changes`: failures and the first success after one; `failures`: these alone |
 //! | `ALERT_GATEWAY_SONARQUBE_SECRET_FILE` | `/run/secrets/sonarqube` | what SonarQube signs with, at least 16 characters; without the file `/sonarqube` is 404 |
 //! | `ALERT_GATEWAY_SONARQUBE_WEBHOOK_FILE` | `/run/secrets/sonarqube-webhook` | address of Mattermost's incoming webhook, read at each post; alerts are kept until the file is there |
+//! | `ALERT_GATEWAY_REDIRECT_LISTEN` | none | address and port of a second server, plain HTTP, that sends browsers on |
+//! | `ALERT_GATEWAY_REDIRECT_TO` | none | where to: `https://HOST[:PORT]`; the path is kept |
 //!
 //! # Paths
 //! `POST /sonarqube` (signed), `GET /health`, `GET /metrics` (Prometheus).
@@ -34,6 +36,7 @@ mod delivery;
 mod gateway;
 mod markdown;
 mod post;
+mod redirect;
 mod server;
 mod settings;
 mod sonarqube;
@@ -94,10 +97,12 @@ fn serve(settings: &Settings) -> Result<()> {
     let listener =
         TcpListener::bind(settings.listen).map_err(|error| Error::failed(format!("listening on {}: {error}", settings.listen)))?;
     let server = server::Server::new(listener, server_tls, Arc::new(gateway))?;
-    stop_at_signal(server.stop())?;
+    let redirect = settings.redirect.as_ref().map(|(from, to)| redirect_server(*from, to)).transpose()?;
+    stop_at_signal(std::iter::once(server.stop()).chain(redirect.as_ref().map(server::Server::stop)).collect())?;
     println!("alert-gateway: listening on {}, {} alerts wait", settings.listen, spool.status().waiting);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        redirect.map(|redirect| scope.spawn(move || redirect.run()));
         scope.spawn(|| delivery::run(&spool, &mattermost, &delivery::Pace::default(), &delivered, &stop));
         server.run();
         stop.store(true, Ordering::SeqCst);
@@ -106,12 +111,18 @@ fn serve(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
+fn redirect_server(from: SocketAddr, to: &str) -> Result<server::Server> {
+    let listener = TcpListener::bind(from).map_err(|error| Error::failed(format!("listening on {from}: {error}")))?;
+    println!("alert-gateway: browsers that come to {from} are sent on to {to}");
+    Ok(server::Server::new(listener, None, Arc::new(redirect::Redirect { to: to.to_owned() }))?)
+}
+
 /// Process 1 of a container has no default handlers: without this, SIGTERM would do nothing.
-fn stop_at_signal(stop: server::Stop) -> Result<()> {
+fn stop_at_signal(servers: Vec<server::Stop>) -> Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])?;
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
-            stop.now();
+            servers.iter().for_each(server::Stop::now);
         }
     });
     Ok(())

@@ -29,6 +29,8 @@ pub struct Answer {
     pub status: &'static str,
     /// `Content-Type`.
     pub kind: &'static str,
+    /// `Location`: where to ask instead.
+    pub location: Option<String>,
     /// The body.
     pub body: String,
 }
@@ -41,7 +43,7 @@ impl Answer {
 
     /// JSON.
     pub fn json(status: &'static str, body: &serde_json::Value) -> Self {
-        Answer { status, kind: "application/json", body: body.to_string() }
+        Answer { status, kind: "application/json", location: None, body: body.to_string() }
     }
 }
 
@@ -170,8 +172,9 @@ fn answer(connection: &mut (impl Read + Write), service: &dyn Service) -> std::i
         Err(Bad::Answer(answer)) => answer,
         Err(Bad::Closed) => return Ok(()),
     };
+    let location = answer.location.map(|location| format!("Location: {location}\r\n")).unwrap_or_default();
     let head = format!(
-        "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{location}Cache-Control: no-store\r\nConnection: close\r\n\r\n",
         answer.status,
         answer.kind,
         answer.body.len()
@@ -198,8 +201,12 @@ mod tests {
     }
 
     fn talk(request: &[u8]) -> String {
+        talk_to(Arc::new(Echo), request)
+    }
+
+    fn talk_to(service: Arc<dyn Service>, request: &[u8]) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let server = Server::new(listener, None, Arc::new(Echo)).expect("bound");
+        let server = Server::new(listener, None, service).expect("bound");
         let stop = server.stop();
         let running = std::thread::spawn(move || server.run());
         let mut connection = TcpStream::connect(stop.address).expect("it listens");
@@ -236,6 +243,20 @@ mod tests {
         }
         assert_eq!(talk(b"GET /health HTT"), "", "half a head got an answer");
         assert_eq!(talk(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nok"), "", "half a body got an answer");
+    }
+
+    #[test]
+    fn a_redirect_keeps_the_path_and_answers_nothing_else() {
+        let redirect = || Arc::new(crate::redirect::Redirect { to: "https://chat.lan:8065".to_owned() });
+        for (request, location) in [
+            ("GET /team/channels/builds HTTP/1.1\r\nHost: x\r\n\r\n", "https://chat.lan:8065/team/channels/builds"),
+            ("POST /hooks/x HTTP/1.1\r\nContent-Length: 2\r\n\r\nok", "https://chat.lan:8065/hooks/x"),
+            ("GET /caf\u{e9} HTTP/1.1\r\nHost: x\r\n\r\n", "https://chat.lan:8065/"),
+        ] {
+            let answer = talk_to(redirect(), request.as_bytes());
+            assert!(answer.starts_with("HTTP/1.1 308 "), "{answer}");
+            assert!(answer.contains(&format!("\r\nLocation: {location}\r\n")), "{answer}");
+        }
     }
 
     #[test]

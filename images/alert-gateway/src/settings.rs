@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use entrypoint::env::on_off;
-use entrypoint::{Env, Result};
+use entrypoint::{Env, Error, Result};
 
+use crate::redirect;
 use crate::spool::Wanted;
 
 /// All of them.
@@ -21,9 +22,11 @@ pub struct Settings {
     pub events: Wanted,
     pub sonarqube: PathBuf,
     pub webhook: PathBuf,
+    /// Where browsers are sent on from, and where to.
+    pub redirect: Option<(SocketAddr, String)>,
 }
 
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 12] = [
     "ALERT_GATEWAY_LISTEN",
     "ALERT_GATEWAY_TLS",
     "ALERT_GATEWAY_TLS_CERT_FILE",
@@ -34,6 +37,8 @@ const KNOWN: [&str; 10] = [
     "ALERT_GATEWAY_EVENTS",
     "ALERT_GATEWAY_SONARQUBE_SECRET_FILE",
     "ALERT_GATEWAY_SONARQUBE_WEBHOOK_FILE",
+    "ALERT_GATEWAY_REDIRECT_LISTEN",
+    "ALERT_GATEWAY_REDIRECT_TO",
 ];
 
 impl Settings {
@@ -52,7 +57,8 @@ impl Settings {
         };
         let positive = |value: &str| value.parse().ok().filter(|count| *count > 0);
         // All are read before the verdict, so that every mistake is told at once.
-        let listen = env.or("ALERT_GATEWAY_LISTEN", any, "an address and a port, such as 0.0.0.0:9443", |value| value.parse().ok());
+        let address = "an address and a port, such as 0.0.0.0:9443";
+        let listen = env.or("ALERT_GATEWAY_LISTEN", any, address, |value| value.parse().ok());
         let tls = env.or("ALERT_GATEWAY_TLS", true, "on or off", on_off);
         let cert = env.path("ALERT_GATEWAY_TLS_CERT_FILE", "/run/secrets/alert-gateway-cert.pem");
         let key = env.path("ALERT_GATEWAY_TLS_KEY_FILE", "/run/secrets/alert-gateway-key.pem");
@@ -62,6 +68,11 @@ impl Settings {
         let events = env.or("ALERT_GATEWAY_EVENTS", Wanted::All, "all, changes or failures", wanted);
         let sonarqube = env.path("ALERT_GATEWAY_SONARQUBE_SECRET_FILE", "/run/secrets/sonarqube");
         let webhook = env.path("ALERT_GATEWAY_SONARQUBE_WEBHOOK_FILE", "/run/secrets/sonarqube-webhook");
+        let from = env.optional("ALERT_GATEWAY_REDIRECT_LISTEN", address, |value| value.parse().ok());
+        let to = env.optional("ALERT_GATEWAY_REDIRECT_TO", "an address such as https://mattermost.cicd.local:8065", redirect::target);
+        if from.is_some() != to.is_some() {
+            env.refuse(Error::settings("ALERT_GATEWAY_REDIRECT_LISTEN and ALERT_GATEWAY_REDIRECT_TO are of use together only"));
+        }
         env.verdict()?;
         let settings = (|| {
             Some(Settings {
@@ -75,9 +86,10 @@ impl Settings {
                 events: events?,
                 sonarqube: sonarqube?,
                 webhook: webhook?,
+                redirect: from.zip(to),
             })
         })();
-        settings.ok_or_else(|| entrypoint::Error::settings("the settings are not usable"))
+        settings.ok_or_else(|| Error::settings("the settings are not usable"))
     }
 }
 
@@ -97,12 +109,24 @@ mod tests {
             ("ALERT_GATEWAY_QUEUE", "0"),
             ("ALERT_GATEWAY_EVENTS", "some"),
             ("ALERT_GATEWAY_SPOOL", "var"),
+            ("ALERT_GATEWAY_REDIRECT_TO", "http://chat.lan"),
         ] {
             let error = Settings::read(&Env::from_iter([(name, bad)])).expect_err(bad).to_string();
             assert!(error.contains(&format!("{name} is not usable")) && error.contains(bad), "{error}");
         }
         let error = Settings::read(&Env::from_iter([("ALERT_GATEWAY_TSL", "off")])).expect_err("misspelt").to_string();
         assert!(error.contains("did you mean ALERT_GATEWAY_TLS?"), "{error}");
+    }
+
+    #[test]
+    fn a_redirect_has_two_ends() {
+        let read = |list: &[(&str, &str)]| Settings::read(&Env::from_iter(list.iter().copied())).map(|settings| settings.redirect);
+        let (from, to) = (("ALERT_GATEWAY_REDIRECT_LISTEN", "0.0.0.0:10080"), ("ALERT_GATEWAY_REDIRECT_TO", "https://chat.lan:8065"));
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&[from, to]), Ok(Some((SocketAddr::from((Ipv4Addr::UNSPECIFIED, 10080)), "https://chat.lan:8065".to_owned()))));
+        for one in [from, to] {
+            assert!(read(&[one]).expect_err("half a redirect").to_string().contains("of use together only"));
+        }
     }
 
     /// The table is what people read, and what the site's settings are compared with.

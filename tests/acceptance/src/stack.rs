@@ -22,6 +22,7 @@ const NEEDS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose",
 /// The claims.
 pub const CLAIMS: &[Claim] = &[
     claim("stack::up_ends_in_a_provisioned_chat_and_again_it_changes_nothing", provisioned),
+    claim("stack::an_alert_of_sonarqube_is_posted_in_its_channel_and_http_is_sent_on_to_https", alert),
     claim("stack::nobody_on_the_lan_comes_before_the_administrator", private_first_start),
     claim("stack::no_secret_is_in_inspect_argv_logs_or_the_compose_file", no_secret_shows),
     claim("stack::a_changed_setting_replaces_its_service_alone_and_one_that_fails_is_taken_back", changes),
@@ -66,7 +67,8 @@ impl<'a> Site<'a> {
         let port = |offset| self.port(offset);
         let text = format!(
             "format = 1\nproject = \"{}\"\naddresses = [\"{}\"]\n[ports]\nmattermost = {}\ncalls = {}\nmetrics = {}\nalert-gateway = {}\nturn = {}\nturns = {}\n\
-             relay = [{}, {}]\n[jenkins]\nurl = \"https://jenkins.cicd.local\"\n{more}",
+             relay = [{}, {}]\nredirect-http = {}\n[jenkins]\nurl = \"https://jenkins.cicd.local\"\n\
+             [sonarqube]\nurl = \"https://sonarqube.cicd.local\"\n{more}",
             self.project,
             address(SERVER),
             port(0),
@@ -77,6 +79,7 @@ impl<'a> Site<'a> {
             port(5),
             port(10),
             port(30),
+            port(6),
         );
         fs_err::write(self.path().join("site.toml"), text).unwrap();
     }
@@ -173,6 +176,37 @@ fn provisioned(world: &World) -> Result<()> {
     eprintln!("         the second up took {:.1} s (aim: 5)", begin.elapsed().as_secs_f32());
     assert_eq!(site.containers()?, before, "{second}");
     assert!(second.contains("nothing had to change"), "{second}");
+    Ok(())
+}
+
+/// A recorded request of SonarQube 9.9's, signed with the site's secret, from a machine on the LAN.
+fn alert(world: &World) -> Result<()> {
+    let site = Site::new(world)?;
+    site.is_up()?;
+    let client = site.lab.client(67)?;
+    let recorded = world.workspace.root().join("images/alert-gateway/tests/data/93-9.9-delivery-error-first.json");
+    let secret = site.path().join("secret");
+    fs_err::write(&secret, site.secret("SONARQUBE_WEBHOOK_SECRET")).unwrap();
+    let script = "import base64, hashlib, hmac, json, ssl, sys, urllib.request\n\
+        body = base64.b64decode(json.load(open(sys.argv[1]))['bodyBase64'])\n\
+        sign = hmac.new(open(sys.argv[2], 'rb').read(), body, hashlib.sha256).hexdigest()\n\
+        request = urllib.request.Request(sys.argv[3], body, {'X-Sonar-Webhook-HMAC-SHA256': sign, 'Content-Type': 'application/json'})\n\
+        trust = ssl.create_default_context(cafile=sys.argv[4])\n\
+        print(urllib.request.urlopen(request, timeout=20, context=trust).status)";
+    let url = format!("https://{}:{}/sonarqube", address(SERVER), site.port(3));
+    let send = client.process("python3").args(["-c", script]).arg(recorded).arg(&secret).arg(url).arg(site.path().join("pki/ca.pem"));
+    assert_eq!(send.text()?, "200");
+    let posts = || site.sql("SELECT doc::text FROM posts").unwrap_or_default();
+    let posted = |text: &String| text.lines().any(|line| line.contains("slack_attachment") && line.contains("sonarqube"));
+    wait_for("the alert in its channel", Duration::from_secs(60), || Some(posts()).filter(posted), posts);
+
+    let script = "import http.client, sys\n\
+        connection = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=20)\n\
+        connection.request('GET', '/engineering/channels/alerts')\n\
+        answer = connection.getresponse()\n\
+        print(answer.status, answer.getheader('Location'))";
+    let sent_on = client.process("python3").args(["-c", script, &address(SERVER).to_string(), &site.port(6).to_string()]).text()?;
+    assert_eq!(sent_on, format!("308 https://mattermost.cicd.local:{}/engineering/channels/alerts", site.port(0)));
     Ok(())
 }
 

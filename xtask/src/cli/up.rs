@@ -63,8 +63,13 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let _held = stack.folder.hold_stack()?;
     preflight::check(&stack)?;
     let wanted = stack.wanted(images(args, &stack, out)?)?;
-    let changed = start_privately(&stack, &wanted, out)?;
+    let mut changed = start_privately(&stack, &wanted, out)?;
     provision::ensure(&args.site, out)?;
+    // Provisioning makes webhooks, and their addresses are secrets of services.
+    let complete = stack.wanted(wanted.images.clone())?;
+    if complete.secrets != wanted.secrets {
+        changed.0.extend(stack.start(&complete, Reach::Lan, out)?.0);
+    }
     read_back(&stack, out)?;
     filter(args.firewall, &stack, out)?;
     tell(&stack, &changed, begin, out);

@@ -90,7 +90,7 @@ fn wanted(site: &Site) -> Vec<Wanted> {
         one("turns", "TURN over TLS", Service::Coturn, &[Tcp], ports.turns),
         Wanted { title: format!("Ports {first}–{last} (relay)"), last, ..one("relay", "", Service::Coturn, &[Udp], first) },
     ];
-    all.extend(ports.redirect_http.map(|port| one("redirect-http", "redirect to HTTPS", Service::Mattermost, &[Tcp], port)));
+    all.extend(ports.redirect_http.map(|port| one("redirect-http", "redirect to HTTPS", Service::AlertGateway, &[Tcp], port)));
     all
 }
 

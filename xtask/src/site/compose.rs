@@ -214,12 +214,13 @@ fn joined(site: &Site, service: Service, reach: Reach) -> BTreeMap<String, Value
         networks.insert(BACKEND.to_owned(), json!({ "aliases": [site.database_host()] }));
         return networks;
     }
-    networks.insert(FRONTEND.to_owned(), json!({}));
+    // Another container of a joined network may well be called `mattermost`; nobody else has the site's names.
+    let aliases: Vec<&str> = match service {
+        Service::Mattermost => site.all_names().map(super::names::DnsName::as_str).collect(),
+        _ => vec![service.name()],
+    };
+    networks.insert(FRONTEND.to_owned(), json!({ "aliases": aliases }));
     if reach == Reach::Lan {
-        let aliases: Vec<&str> = match service {
-            Service::Mattermost => site.all_names().map(super::names::DnsName::as_str).collect(),
-            _ => vec![service.name()],
-        };
         networks.extend(site.network.join.iter().map(|name| (name.clone(), json!({ "aliases": aliases }))));
     }
     networks
@@ -231,7 +232,8 @@ fn ports(site: &Site, service: Service, reach: Reach) -> Vec<Value> {
         Reach::Loopback => Vec::new(),
         Reach::Lan => site.addresses.clone(),
     };
-    let publish = |address: &IpAddr, port: u16, protocol: &str| json!({ "host_ip": address.to_string(), "published": port.to_string(), "target": port, "protocol": protocol });
+    let lead = |address: &IpAddr, port: u16, target: u16, protocol: &str| json!({ "host_ip": address.to_string(), "published": port.to_string(), "target": target, "protocol": protocol });
+    let publish = |address: &IpAddr, port: u16, protocol: &str| lead(address, port, port, protocol);
     let both = |port| std::iter::once(&loopback).chain(&lan).map(move |address| publish(address, port, "tcp"));
     match service {
         Service::Mattermost => {
@@ -241,7 +243,13 @@ fn ports(site: &Site, service: Service, reach: Reach) -> Vec<Value> {
         }
         // Whoever knows no secret gets nothing from it, so it may be reached from the first start on.
         Service::AlertGateway => {
-            std::iter::once(&loopback).chain(&site.addresses).map(|address| publish(address, site.ports.alert_gateway, "tcp")).collect()
+            let alerts = std::iter::once(&loopback).chain(&site.addresses).map(|address| publish(address, site.ports.alert_gateway, "tcp"));
+            let redirects = site
+                .ports
+                .redirect_http
+                .into_iter()
+                .flat_map(|port| site.addresses.iter().map(move |address| lead(address, port, site.ports.redirect_inside(), "tcp")));
+            alerts.chain(redirects).collect()
         }
         Service::Postgres | Service::Coturn => Vec::new(),
     }
@@ -316,6 +324,14 @@ mod tests {
             assert!(service["mem_limit"].as_u64().unwrap() > 0 && service["pids_limit"].as_u64().unwrap() > 0, "{name}");
             assert!(!service["user"].as_str().unwrap().starts_with("0:"), "{name}");
         }
+    }
+
+    #[test]
+    fn browsers_that_come_over_http_reach_the_gateway_that_sends_them_on() {
+        let file = file("[ports]\nredirect-http = 80\n", Reach::Lan);
+        let ports = file["services"]["alert-gateway"]["ports"].as_array().unwrap();
+        let redirect: Vec<&Value> = ports.iter().filter(|port| port["published"] == "80").collect();
+        assert!(redirect.len() == 2 && redirect.iter().all(|port| port["target"] == 10_080), "{ports:?}");
     }
 
     #[test]

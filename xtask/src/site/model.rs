@@ -181,6 +181,13 @@ pub struct Ports {
     pub redirect_http: Option<u16>,
 }
 
+impl Ports {
+    /// The port of the alert gateway's container that answers browsers at `redirect_http`.
+    pub fn redirect_inside(&self) -> u16 {
+        if self.alert_gateway == 10_080 { 10_081 } else { 10_080 }
+    }
+}
+
 /// `[administrator]`: the account that the first start makes; its password is in `secrets.env`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Administrator {

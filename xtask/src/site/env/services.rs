@@ -4,7 +4,7 @@ use images::{Class, Error};
 
 use super::{ServiceEnv, secret};
 use crate::provision::{Desired, Tool};
-use crate::site::model::{Service, Site};
+use crate::site::model::Site;
 use crate::site::secrets::{Name, Secret, Secrets};
 
 pub(super) fn coturn(site: &Site, secrets: &Secrets, problems: &mut Vec<Error>) -> ServiceEnv {
@@ -52,6 +52,13 @@ pub(super) fn postgres(site: &Site, secrets: &Secrets, problems: &mut Vec<Error>
 pub(super) fn alert_gateway(site: &Site, secrets: &Secrets, problems: &mut Vec<Error>) -> ServiceEnv {
     let mut env = ServiceEnv::default();
     env.section("Where SonarQube sends to", &[("ALERT_GATEWAY_LISTEN", &format!("0.0.0.0:{}", site.ports.alert_gateway))]);
+    if site.ports.redirect_http.is_some() {
+        let listen = format!("0.0.0.0:{}", site.ports.redirect_inside());
+        env.section(
+            "Browsers that come over HTTP are sent on",
+            &[("ALERT_GATEWAY_REDIRECT_LISTEN", &listen), ("ALERT_GATEWAY_REDIRECT_TO", &site.url())],
+        );
+    }
     if site.sonarqube.is_some() {
         env.secret_files.insert("sonarqube", Secret::new(secret(secrets, Name::SonarqubeSecret, problems)));
         // Provisioning makes the webhook, after the first start: until then the gateway keeps what comes.
@@ -63,18 +70,31 @@ pub(super) fn alert_gateway(site: &Site, secrets: &Secrets, problems: &mut Vec<E
     env
 }
 
-/// A webhook's address as another container of the stack reaches it: under the service's name, which Mattermost's certificate
-/// holds, whatever the LAN's name server knows and whether or not a reverse proxy stands before it.
+/// A webhook's address as another container of the stack reaches it: under the site's name, an alias there, whatever the LAN's name
+/// server knows and whether or not a reverse proxy stands before it.
 fn inside(site: &Site, url: &str) -> Option<Secret> {
     let (_, rest) = url.split_once("://")?;
     let (_, path) = rest.split_once('/')?;
-    Some(Secret::new(format!("https://{}:{}/{path}", Service::Mattermost.name(), site.ports.mattermost)))
+    Some(Secret::new(format!("https://{}:{}/{path}", site.name, site.ports.mattermost)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::site::parse;
+
+    #[test]
+    fn the_gateway_sends_browsers_on_where_the_site_has_a_port_for_them() {
+        let read = |ports: &str| {
+            let text = format!("format = 1\naddresses = [\"192.168.1.20\"]\n[ports]\n{ports}");
+            let site = parse("site.toml", &text, || unreachable!()).expect("a site");
+            let env = alert_gateway(&site, &Secrets::default(), &mut Vec::new());
+            env.settings().filter(|(name, _)| name.contains("REDIRECT")).map(|(_, value)| value.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(read("redirect-http = 80"), ["0.0.0.0:10080", "https://mattermost.cicd.local:8065"]);
+        assert_eq!(read("redirect-http = 80\nalert-gateway = 10080")[0], "0.0.0.0:10081");
+        assert!(read("").is_empty());
+    }
 
     #[test]
     fn the_gateway_gets_its_webhook_once_it_was_made() {
@@ -88,7 +108,7 @@ mod tests {
         let made = format!("SONARQUBE_WEBHOOK_SECRET=sonarqube-secret-of-the-test\n{name}=https://chat.example.lan/hooks/the-id\n");
         let secrets = Secrets::parse(&made, "secrets.env").expect("good");
         let files = alert_gateway(&site, &secrets, &mut problems).secret_files();
-        assert_eq!(files["sonarqube-webhook"].expose(), "https://mattermost:8443/hooks/the-id");
+        assert_eq!(files["sonarqube-webhook"].expose(), "https://mattermost.cicd.local:8443/hooks/the-id");
         assert!(problems.is_empty());
     }
 }
