@@ -122,14 +122,10 @@ fn volumes(site: &Site, content: &Content) -> BTreeMap<String, Value> {
     let mut volumes = BTreeMap::new();
     for service in services(site) {
         let name = content.secrets.of(service);
-        volumes.insert(secrets(service), json!({ "external": true, "name": name }));
+        volumes.insert(name.clone(), json!({ "external": true, "name": name }));
         volumes.extend(data(service).iter().map(|(name, _)| ((*name).to_owned(), json!({ "external": true, "name": volume(site, name) }))));
     }
     volumes
-}
-
-fn secrets(service: Service) -> String {
-    format!("secrets-{}", service.name())
 }
 
 /// The Engine's name of a volume of a site. `up` makes volumes itself, because it sets their owner.
@@ -168,7 +164,8 @@ fn tmpfs(service: Service) -> &'static [(&'static str, &'static str)] {
 
 fn container(site: &Site, content: &Content, service: Service, reach: Reach) -> Container {
     let account = site.accounts.of(service);
-    let secret = json!({ "type": "volume", "source": secrets(service), "target": SECRETS, "read_only": true });
+    // By its own name: Compose makes a container anew when its own lines change, and does not look at what a volume's key stands for.
+    let secret = json!({ "type": "volume", "source": content.secrets.of(service), "target": SECRETS, "read_only": true });
     let kept =
         data(service).iter().map(|(name, at)| json!({ "type": "volume", "source": name, "target": at, "volume": { "nocopy": true } }));
     let mount =
@@ -332,6 +329,16 @@ mod tests {
         let ports = file["services"]["alert-gateway"]["ports"].as_array().unwrap();
         let redirect: Vec<&Value> = ports.iter().filter(|port| port["published"] == "80").collect();
         assert!(redirect.len() == 2 && redirect.iter().all(|port| port["target"] == 10_080), "{ports:?}");
+    }
+
+    #[test]
+    fn another_volume_of_secrets_is_another_service_to_compose() {
+        let mut other = content();
+        other.secrets.coturn = "another".to_owned();
+        let file = |content: &Content| serde_json::to_value(compose(&site(""), content, Reach::Lan)).unwrap()["services"].clone();
+        let (before, after) = (file(&content()), file(&other));
+        assert_ne!(before["coturn"], after["coturn"]);
+        assert_eq!(before["mattermost"], after["mattermost"]);
     }
 
     #[test]
