@@ -5,8 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use xtask::machine::Machine;
 use xtask::process::{Outcome, Process};
 use xtask::site::Folder;
+use xtask::workspace::Workspace;
 
 struct Site {
     root: tempfile::TempDir,
@@ -218,15 +220,12 @@ fn two_runs_at_once_are_one_after_the_other() {
     site.good(&[]);
 }
 
-/// A program of the images, as `cargo test --workspace` has built it beside ours.
-fn program(name: &str) -> Option<PathBuf> {
-    let program = Path::new(env!("CARGO_BIN_EXE_xtask")).with_file_name(name);
-    if !program.is_file() {
-        assert!(std::env::var_os("CI").is_none(), "in CI nothing may be skipped: {name} is not built");
-        eprintln!("skipped: {name} is not built: cargo build -p {name}");
-        return None;
-    }
-    Some(program)
+/// A program of the images, built beside ours: cargo builds those of other packages for their own tests only.
+fn program(name: &str) -> PathBuf {
+    let workspace = Workspace::find().expect("a checkout");
+    let cargo = Machine::of(&workspace).process("cargo").args(["build", "--quiet", "--package", name]);
+    cargo.capture().expect("it builds");
+    Path::new(env!("CARGO_BIN_EXE_xtask")).with_file_name(name)
 }
 
 #[test]
@@ -238,7 +237,7 @@ fn the_programs_in_the_images_take_what_is_written() {
     for (name, command, file) in
         [("mattermost-entrypoint", "check", "mattermost-with-secrets.env"), ("coturn-entrypoint", "config", "coturn.env")]
     {
-        let Some(program) = program(name) else { continue };
+        let program = program(name);
         let settings = xtask::site::env_file::read(&site.text(&format!("env/{file}")), file).expect("settings");
         assert!(settings.len() > 8);
         let process = settings.iter().fold(Process::new(program, "/"), |process, (name, value)| process.env(name, value));

@@ -40,9 +40,12 @@ fn uncarried(value: &str) -> Option<String> {
     }
 }
 
-/// Whether a shell that sources the file reads the value alike too.
+/// Whether a shell that sources the file reads the value alike too. In an assignment it replaces a tilde at the beginning and behind a
+/// colon (POSIX.1-2024, Shell, 2.6.1).
 pub fn is_bare(value: &str) -> bool {
-    value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._/:@%+,=~-".contains(&byte)) && !value.starts_with('~')
+    value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._/:@%+,=~-".contains(&byte))
+        && !value.starts_with('~')
+        && !value.contains(":~")
 }
 
 /// `NAME=value`, without a line break.
@@ -152,6 +155,6 @@ mod tests {
     #[test]
     fn bare_is_what_a_shell_leaves_alone() {
         assert!(["", "A-z0.9_/:@%+,=x", "a~b"].iter().all(|value| is_bare(value)));
-        assert!(["~", "~root", "a b", "a#", "a;b", "ü", "a$", "a*", "{a,b}"].iter().all(|value| !is_bare(value)));
+        assert!(["~", "~root", "a:~", ":~root:", "a b", "a#", "a;b", "ü", "a$", "a*", "{a,b}"].iter().all(|value| !is_bare(value)));
     }
 }
