@@ -197,7 +197,7 @@ fn alert(world: &World) -> Result<()> {
     let send = client.process("python3").args(["-c", script]).arg(recorded).arg(&secret).arg(url).arg(site.path().join("pki/ca.pem"));
     assert_eq!(send.text()?, "200");
     let posts = || site.sql("SELECT doc::text FROM posts").unwrap_or_default();
-    let posted = |text: &String| text.lines().any(|line| line.contains("slack_attachment") && line.contains("sonarqube"));
+    let posted = |text: &String| text.lines().any(|line| line.contains("slack_attachment") && line.contains("Quality gate failed"));
     wait_for("the alert in its channel", Duration::from_secs(60), || Some(posts()).filter(posted), posts);
 
     let script = "import http.client, sys\n\

@@ -41,6 +41,8 @@ impl Stack {
     /// Makes what runs what is wanted, and waits until it is healthy. What does not become healthy is taken back: the Compose file
     /// that was healthy last is started again, and the error shows the log of what failed.
     pub fn start(&self, wanted: &Wanted, reach: Reach, out: &mut Output) -> Result<Changed> {
+        // Those of a command that was killed while it filled a volume.
+        self.engine.remove_fillers(self.project())?;
         self.ensure_data(|service| wanted.images.of(service).clone())?;
         let content = self.content(wanted)?;
         let text = compose(&self.site, &content, reach).text();
