@@ -98,7 +98,7 @@ impl<'a> Site<'a> {
     fn is_up(&self) -> Result<String> {
         let outcome = self.up()?;
         let said = said(&outcome);
-        assert!(outcome.success(), "up failed:\n{said}\n{}", self.logs());
+        assert!(outcome.success(), "up failed:\n{}\n{said}", self.logs());
         Ok(said)
     }
 
