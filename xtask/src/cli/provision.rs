@@ -77,11 +77,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
 
 /// The site's server on this machine, unless another address is given.
 fn endpoint(args: &Args, folder: &Folder, site: &Site) -> Result<Endpoint> {
-    let own = format!("https://{}:{}", site.name, site.ports.mattermost);
-    let url = match &args.url {
-        Some(url) => url.clone(),
-        None => Url::parse(&own).map_err(|error| Error::new(Class::Usage, format!("{own}: {error}")))?,
-    };
+    let Some(url) = args.url.clone() else { return Endpoint::of_site(site, folder, site.address()) };
     let is_ours = url.domain().is_some_and(|name| site.all_names().any(|known| known.as_str() == name));
     let ca = Some(folder.ca()).filter(|_| url.scheme() == "https");
     Ok(Endpoint { address: is_ours.then(|| site.address()), ca, url })

@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use images::{Class, Error, Result};
-use url::Url;
 
 use super::images::build::load_all;
 use super::images::options::StoreArgs;
@@ -158,11 +157,7 @@ fn start_privately(stack: &Stack, wanted: &Wanted, out: &mut Output) -> Result<C
 
 /// The server, through loopback, under the name that its certificate holds.
 fn client(stack: &Stack) -> Result<Client> {
-    let site = &stack.site;
-    let url = format!("https://{}:{}", site.name, site.ports.mattermost);
-    let url = Url::parse(&url).map_err(|error| Error::new(Class::Usage, format!("{url}: {error}")))?;
-    let address = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    Client::new(&Endpoint { url, ca: Some(stack.folder.ca()), address }, Patience::default())
+    Client::new(&Endpoint::of_site(&stack.site, &stack.folder, IpAddr::V4(Ipv4Addr::LOCALHOST))?, Patience::default())
 }
 
 /// Asks the server what it has taken of its settings, and which plugins run.

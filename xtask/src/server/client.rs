@@ -14,6 +14,7 @@ use super::call::Call;
 use super::failure::{Failure, Result};
 use super::pause;
 use crate::site::secrets::Secret;
+use crate::site::{Folder, Site};
 
 /// The largest answer is a list of 200 webhooks, or the settings: well below.
 const LONGEST: u64 = 16 << 20;
@@ -27,6 +28,18 @@ pub struct Endpoint {
     pub ca: Option<PathBuf>,
     /// Where the URL's name leads, in the place of DNS.
     pub address: Option<IpAddr>,
+}
+
+impl Endpoint {
+    /// The own server of a site, under the name that its certificate holds, at an address of this machine, whatever DNS says.
+    ///
+    /// # Errors
+    /// [`Class::Usage`] for a name that no URL takes.
+    pub fn of_site(site: &Site, folder: &Folder, address: IpAddr) -> images::Result<Endpoint> {
+        let url = format!("https://{}:{}", site.name, site.ports.mattermost);
+        let url = Url::parse(&url).map_err(|error| Error::new(Class::Usage, format!("{url}: {error}")))?;
+        Ok(Endpoint { url, ca: Some(folder.ca()), address: Some(address) })
+    }
 }
 
 /// How hard to try.
