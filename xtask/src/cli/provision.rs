@@ -34,9 +34,10 @@ pub struct Args {
     token_file: Option<PathBuf>,
 }
 
-/// What `cargo xtask provision` does without an option.
-pub fn ensure(site: &SiteArgs, out: &mut Output) -> Result<()> {
-    run(&Args { site: site.clone(), plan: false, json: false, url: None, token_file: None }, out)
+/// What `cargo xtask provision` does without an option, for a client that is signed in.
+pub fn ensure(folder: &Folder, site: &Site, client: &Client, out: &mut Output) -> Result<()> {
+    let _held = folder.hold()?;
+    apply(false, client, &Desired::of(site), &mut Urls::read(folder)?, out)
 }
 
 /// Provisions.
@@ -66,7 +67,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     };
     let result = match args.plan {
         true => plan(args, &client, &desired, &urls, out),
-        false => apply(args, &client, &desired, &mut urls, out),
+        false => apply(args.json, &client, &desired, &mut urls, out),
     };
     if signed_in {
         // A session that is left ends by itself; what was done is what counts.
@@ -99,13 +100,13 @@ fn plan(args: &Args, client: &Client, desired: &Desired, urls: &Urls, out: &mut 
     }
 }
 
-fn apply(args: &Args, client: &Client, desired: &Desired, urls: &mut Urls, out: &mut Output) -> Result<()> {
-    let mut say = |line: &str| match args.json {
+fn apply(json: bool, client: &Client, desired: &Desired, urls: &mut Urls, out: &mut Output) -> Result<()> {
+    let mut say = |line: &str| match json {
         true => out.say(line),
         false => out.result(line),
     };
     let done = provision::provision(client, desired, urls, &mut say)?;
-    if args.json {
+    if json {
         print(client, &done.actions, &done.remarks, &[], true, out);
     } else {
         done.remarks.iter().for_each(|remark| out.say(remark));

@@ -61,15 +61,13 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let stack = Stack::open(&args.site)?;
     let _held = stack.folder.hold_stack()?;
     preflight::check(&stack)?;
-    let wanted = stack.wanted(images(args, &stack, out)?)?;
-    let mut changed = start_privately(&stack, &wanted, out)?;
-    provision::ensure(&args.site, out)?;
-    // Provisioning makes webhooks, and their addresses are secrets of services.
-    let complete = stack.wanted(wanted.images.clone())?;
-    if complete.secrets != wanted.secrets {
-        changed.0.extend(stack.start(&complete, Reach::Lan, out)?.0);
-    }
-    read_back(&stack, out)?;
+    let secrets = stack.secrets()?;
+    let wanted = stack.wanted(&secrets, images(args, &stack, out)?)?;
+    let (mut changed, mut client) = start_privately(&stack, &wanted, &secrets, out)?;
+    let set_up = set_up(&stack, &wanted, &client, out);
+    // A session that is left ends by itself; what was done is what counts.
+    let _ = client.logout();
+    changed = changed.and(set_up?);
     filter(args.firewall, &stack, out)?;
     tell(&stack, &changed, begin, out);
     if matches!(args.mattermost, Mattermost::Double) {
@@ -128,21 +126,18 @@ fn images(args: &Args, stack: &Stack, out: &mut Output) -> Result<PerService<Str
 }
 
 /// The first account of an empty server becomes its administrator, whoever makes it. So a server that does not run yet is published
-/// on loopback alone until the administrator is there.
-fn start_privately(stack: &Stack, wanted: &Wanted, out: &mut Output) -> Result<Changed> {
-    if stack.reach()? == Some(Reach::Lan) {
-        return stack.start(wanted, Reach::Lan, out);
-    }
-    stack.start(wanted, Reach::Loopback, out)?;
-    let secrets = Secrets::read(stack.folder.root())?.unwrap_or_default();
-    let administrator = &stack.site.administrator;
+/// on loopback alone until the administrator is there. The client is signed in.
+fn start_privately(stack: &Stack, wanted: &Wanted, secrets: &Secrets, out: &mut Output) -> Result<(Changed, Client)> {
+    let (administrator, password) = (&stack.site.administrator, secrets.require(Name::AdministratorPassword)?);
+    let is_public = stack.reach()? == Some(Reach::Lan);
+    let changed = stack.start(wanted, if is_public { Reach::Lan } else { Reach::Loopback }, out)?;
     let mut client = client(stack)?;
-    let first = start::create_first_administrator(
-        &mut client,
-        &administrator.name,
-        &administrator.email,
-        secrets.require(Name::AdministratorPassword)?,
-    )?;
+    client.ping().map_err(Error::from)?.check()?;
+    if is_public {
+        client.login(&administrator.name, password)?;
+        return Ok((changed, client));
+    }
+    let first = start::create_first_administrator(&mut client, &administrator.name, &administrator.email, password)?;
     if first == start::First::Made {
         let others = start::other_people(&client, &administrator.name)?;
         if !others.is_empty() {
@@ -152,7 +147,7 @@ fn start_privately(stack: &Stack, wanted: &Wanted, out: &mut Output) -> Result<C
         }
         out.say(format!("made the administrator {}", administrator.name));
     }
-    stack.start(wanted, Reach::Lan, out)
+    Ok((changed.and(stack.start(wanted, Reach::Lan, out)?), client))
 }
 
 /// The server, through loopback, under the name that its certificate holds.
@@ -160,16 +155,26 @@ fn client(stack: &Stack) -> Result<Client> {
     Client::new(&Endpoint::of_site(&stack.site, &stack.folder, IpAddr::V4(Ipv4Addr::LOCALHOST))?, Patience::default())
 }
 
+/// Team, channels and webhooks; the webhooks' addresses for the services that post to them; and what became of all settings.
+fn set_up(stack: &Stack, wanted: &Wanted, client: &Client, out: &mut Output) -> Result<Changed> {
+    provision::ensure(&stack.folder, &stack.site, client, out)?;
+    // Provisioning makes webhooks, and their addresses are secrets of services.
+    let secrets = stack.secrets()?;
+    let complete = stack.wanted(&secrets, wanted.images.clone())?;
+    let changed = match complete.secrets == wanted.secrets {
+        true => Changed::default(),
+        false => stack.start(&complete, Reach::Lan, out)?,
+    };
+    read_back(stack, &secrets, client, out)?;
+    Ok(changed)
+}
+
 /// Asks the server what it has taken of its settings, and which plugins run.
-fn read_back(stack: &Stack, out: &mut Output) -> Result<()> {
-    let secrets = Secrets::read(stack.folder.root())?.unwrap_or_default();
-    let environments = environments(&stack.site, &secrets)?;
+fn read_back(stack: &Stack, secrets: &Secrets, client: &Client, out: &mut Output) -> Result<()> {
+    let environments = environments(&stack.site, secrets)?;
     let mattermost = &environments[&Service::Mattermost];
-    let mut client = client(stack)?;
-    client.login(&stack.site.administrator.name, secrets.require(Name::AdministratorPassword)?)?;
-    let lost = settings::read_back(&client, mattermost.settings())?;
-    let ill = plugins::plugin_states(&client, &mattermost.plugins().iter().map(String::as_str).collect::<Vec<_>>())?;
-    client.logout()?;
+    let lost = settings::read_back(client, mattermost.settings())?;
+    let ill = plugins::plugin_states(client, &mattermost.plugins().iter().map(String::as_str).collect::<Vec<_>>())?;
     let lines: Vec<String> = lost.iter().map(|lost| format!("{}: {}", lost.name, lost.why)).chain(ill).collect();
     if lines.is_empty() {
         return Ok(());
@@ -200,7 +205,11 @@ fn filter(apply: bool, stack: &Stack, out: &mut Output) -> Result<()> {
 fn tell(stack: &Stack, changed: &Changed, begin: Instant, out: &mut Output) {
     match changed.0.is_empty() {
         true => out.say(format!("nothing had to change ({:.1} s)", begin.elapsed().as_secs_f32())),
-        false => out.say(format!("started {} ({:.1} s)", changed.0.join(", "), begin.elapsed().as_secs_f32())),
+        false => out.say(format!(
+            "started {} ({:.1} s)",
+            changed.0.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
+            begin.elapsed().as_secs_f32()
+        )),
     }
     out.result(format!("open {}", stack.site.url()));
     out.result(format!(

@@ -51,12 +51,16 @@ const fn tls(service: Service) -> (&'static str, &'static str) {
 }
 
 impl Stack {
+    /// What `secrets.env` holds now.
+    pub fn secrets(&self) -> Result<Secrets> {
+        Ok(Secrets::read(self.folder.root())?.unwrap_or_default())
+    }
+
     /// What each service is to run with: settings; and in `/run/secrets` its secrets, its certificate and key.
-    pub fn wanted(&self, images: PerService<String>) -> Result<Wanted> {
-        let secrets = Secrets::read(self.folder.root())?.unwrap_or_default();
+    pub fn wanted(&self, secrets: &Secrets, images: PerService<String>) -> Result<Wanted> {
         let mut settings = PerService::<BTreeMap<String, String>>::default();
         let mut all = PerService::<SecretFiles>::default();
-        for (service, env) in environments(&self.site, &secrets)? {
+        for (service, env) in environments(&self.site, secrets)? {
             settings.of_mut(service).extend(env.settings().map(|(name, value)| (name.to_owned(), value.to_owned())));
             let files = &mut all.of_mut(service).0;
             let (certificate, key) = tls(service);

@@ -1,6 +1,6 @@
 //! From images and secrets to healthy containers, and back to those that were healthy before where the new ones are not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use images::file::write_beside;
@@ -29,7 +29,16 @@ pub struct Wanted {
 
 /// Which services got a new container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changed(pub Vec<String>);
+pub struct Changed(pub BTreeSet<String>);
+
+impl Changed {
+    /// These and those.
+    #[must_use]
+    pub fn and(mut self, later: Changed) -> Changed {
+        self.0.extend(later.0);
+        self
+    }
+}
 
 impl Stack {
     /// Who can reach Mattermost as it runs now; nothing where it does not run.
