@@ -45,31 +45,41 @@ pub fn run(args: &BuildArgs, out: &mut Output) -> Result<()> {
     if let Some(memory) = &args.memory {
         prepared.store = prepared.store.with_memory(memory);
     }
-    let layout = Layout::open(&args.recipe.layout(&workspace))?;
-    let threads = args.threads.unwrap_or_else(all_processors);
-    let mut built = Vec::new();
-    for number in 0..prepared.images.len() {
-        let one = build_one(&prepared, number, &layout, threads, out)?;
-        report(&one, args.json, out);
-        built.push(one);
-    }
-    let root = layout.root().to_owned();
-    layout.prune()?;
-    deliver(&root, &built, args, out)?;
+    let layout = args.recipe.layout(&workspace);
+    let built = build_all(&prepared, &layout, args.threads.unwrap_or_else(all_processors), out, |one, out| report(one, args.json, out))?;
+    deliver(&layout, &built, args, out)?;
     in_the_end(prepared.failures, out)
 }
 
 /// Builds what a recipe names, and gives the Engine those that it lacks.
 pub fn load_all(recipe: &RecipeArgs, workspace: &Workspace, engine: &Engine, out: &mut Output) -> Result<Vec<Built>> {
     let prepared = recipe.prepare(workspace, &programs_folder(workspace), out)?;
-    let layout = Layout::open(&recipe.layout(workspace))?;
-    let numbers = 0..prepared.images.len();
-    let built = numbers.map(|number| build_one(&prepared, number, &layout, all_processors(), out)).collect::<Result<Vec<_>>>()?;
+    let layout = recipe.layout(workspace);
+    let built = build_all(&prepared, &layout, all_processors(), out, |_, _| {})?;
     in_the_end(prepared.failures, out)?;
     for image in built.iter().filter(|image| !engine.has_image(&image.config.oci())) {
-        engine.load(layout.root(), &image.name, &image.config)?;
+        engine.load(&layout, &image.name, &image.config)?;
         out.say(format!("loaded {}", image.name));
     }
+    Ok(built)
+}
+
+/// Builds every prepared image into a layout, tells of each, and removes what the layout names no longer.
+fn build_all(
+    prepared: &Prepared,
+    layout: &Path,
+    threads: usize,
+    out: &mut Output,
+    tell: impl Fn(&Built, &mut Output),
+) -> Result<Vec<Built>> {
+    let layout = Layout::open(layout)?;
+    let mut built = Vec::new();
+    for number in 0..prepared.images.len() {
+        let one = build_one(prepared, number, &layout, threads, out)?;
+        tell(&one, out);
+        built.push(one);
+    }
+    layout.prune()?;
     Ok(built)
 }
 
