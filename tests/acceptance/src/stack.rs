@@ -17,7 +17,10 @@ use xtask::process::{Outcome, Process};
 use crate::claims::{Claim, wait_for};
 use crate::world::World;
 
-const NEEDS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "python3"];
+const NEEDS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "python3", "nft"];
+
+/// How long a whole `up` may take.
+const UP: Duration = Duration::from_secs(420);
 
 /// The claims.
 pub const CLAIMS: &[Claim] = &[
@@ -91,7 +94,7 @@ impl<'a> Site<'a> {
     }
 
     fn up(&self) -> Result<Outcome> {
-        self.xtask("up --mattermost double")?.deadline(Duration::from_secs(420)).outcome()
+        self.xtask("up --mattermost double")?.deadline(UP).outcome()
     }
 
     /// Brings it up; what it said.
@@ -165,6 +168,7 @@ fn provisioned(world: &World) -> Result<()> {
     let site = Site::new(world)?;
     let first = site.is_up()?;
     assert!(first.contains("API double"), "what used the double does not say so:\n{first}");
+    assert!(first.contains("started alert-gateway, coturn, mattermost, postgres"), "{first}");
     assert!(first.contains(&format!("open https://mattermost.cicd.local:{}", site.port(0))), "{first}");
     assert!(site.xtask("status")?.outcome()?.success());
     let plan = site.xtask("provision --plan")?.outcome()?;
@@ -176,7 +180,29 @@ fn provisioned(world: &World) -> Result<()> {
     eprintln!("         the second up took {:.1} s (aim: 5)", begin.elapsed().as_secs_f32());
     assert_eq!(site.containers()?, before, "{second}");
     assert!(second.contains("nothing had to change"), "{second}");
+
+    // Nobody told it to touch the kernel's packet filter before.
+    assert_eq!(relayed(&site, 2001, 99)?, "sent");
+    let third = site.xtask("up --mattermost double --firewall")?.deadline(UP).outcome()?;
+    assert!(third.success() && said(&third).contains("nothing had to change"), "{}", said(&third));
+    assert_eq!(relayed(&site, 2001, 99)?, "dropped", "a relay reaches any port");
+    assert_eq!(relayed(&site, 2001, 1)?, "sent", "a relay does not reach Calls");
+    assert_eq!(relayed(&site, 2002, 99)?, "sent", "another program has a port of the relay range by chance");
     Ok(())
+}
+
+/// What becomes of a datagram from a relay port, sent by that account, to a port of the server.
+fn relayed(site: &Site, account: u32, to: u16) -> Result<String> {
+    let script = "import os, socket, sys\n\
+        address, account, relay, to = sys.argv[1], *map(int, sys.argv[2:])\n\
+        os.setuid(account)\n\
+        relayed = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+        relayed.bind((address, relay))\n\
+        try: relayed.sendto(b'media', (address, to))\n\
+        except PermissionError: print('dropped')\n\
+        else: print('sent')";
+    let numbers = [account, site.port(30).into(), site.port(to).into()].map(|number| number.to_string());
+    site.lab.process("python3").args(["-c", script, &address(SERVER).to_string()]).args(numbers).text()
 }
 
 /// A recorded request of SonarQube 9.9's, signed with the site's secret, from a machine on the LAN.

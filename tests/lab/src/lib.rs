@@ -63,6 +63,8 @@ impl Lab {
         let log = folder.join("dockerd.log");
         lab.engine = Some(lab.dockerd(folder).start(&log)?);
         lab.wait(&log)?;
+        // What a run that was killed has left in the folder.
+        lab.empty()?;
         Ok(lab)
     }
 
@@ -104,6 +106,17 @@ impl Lab {
         format!("unix://{}", self.sockets.path().join("docker.sock").display())
     }
 
+    /// Removes containers, networks and volumes; images stay.
+    fn empty(&self) -> Result<()> {
+        for (list, remove) in [("ps --all --quiet --no-trunc", "rm --force"), ("volume ls --quiet", "volume rm --force")] {
+            let ids = self.docker(list).text()?;
+            if !ids.is_empty() {
+                self.docker(remove).args(ids.lines()).capture()?;
+            }
+        }
+        self.docker("network prune --force").capture().map(drop)
+    }
+
     /// A program on the server, which talks to the lab's Engine.
     pub fn process(&self, program: impl AsRef<std::ffi::OsStr>) -> Process {
         self.server.process(program).env("DOCKER_HOST", self.host())
@@ -134,12 +147,8 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        // Containers are the Engine's children only as long as it lives.
-        let ids = self.docker("ps --all --quiet --no-trunc").text().unwrap_or_default();
-        if !ids.is_empty() {
-            // Nobody takes an error here.
-            let _ = self.docker("rm --force").args(ids.lines()).outcome();
-        }
+        // Containers are the Engine's children only as long as it lives. Nobody takes an error here.
+        let _ = self.empty();
         if let Some(engine) = self.engine.take() {
             engine.stop(STOP);
         }

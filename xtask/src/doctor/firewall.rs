@@ -1,12 +1,13 @@
 //! The packet filter that closes what Coturn's own list cannot.
 //!
 //! Coturn runs on the host's network and knows peers by address, not by port: the allowed peer, which is where Calls listens, is
-//! this machine itself. So what leaves a relay port towards this machine is dropped, but for the port of Calls.
+//! this machine itself. So what Coturn's account sends from a relay port towards this machine is dropped, but for the port of Calls.
+//! The relay range alone would not do as a condition: other programs are given ports out of it for what they ask, such as DNS.
 
 use std::net::IpAddr;
 
 use super::Check;
-use crate::site::Site;
+use crate::site::{Service, Site};
 
 /// What is to be filtered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,12 +18,15 @@ pub struct RelayRule {
     pub calls: u16,
     /// First and last relay port.
     pub relay: (u16, u16),
+    /// The account that Coturn's sockets belong to. Its container has the machine's own network and accounts.
+    pub account: u32,
 }
 
 impl RelayRule {
     /// The rule of a site.
     pub fn of(site: &Site) -> RelayRule {
-        RelayRule { address: site.address(), calls: site.ports.calls, relay: site.ports.relay }
+        let account = site.accounts.of(Service::Coturn).uid;
+        RelayRule { address: site.address(), calls: site.ports.calls, relay: site.ports.relay, account }
     }
 
     /// The table of a site's rule. nft takes letters, digits and underscores; a project's name may have hyphens and begin with a digit.
@@ -34,24 +38,27 @@ impl RelayRule {
     /// translation (priority raw): behind it, a packet to a port that the Engine publishes has a container's address.
     pub fn nft(&self, table: &str) -> String {
         let family = if self.address.is_ipv4() { "ip" } else { "ip6" };
-        let RelayRule { address, calls, relay: (first, last) } = self;
+        let RelayRule { address, calls, relay: (first, last), account } = self;
         format!(
             "table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n  chain relay {{\n    type filter hook output priority raw; policy accept;\n    \
-             {family} daddr {address} udp sport {first}-{last} udp dport != {calls} drop\n  }}\n}}\n"
+             meta skuid {account} {family} daddr {address} udp sport {first}-{last} udp dport != {calls} drop\n  }}\n}}\n"
         )
     }
 
     /// Whether a listing of rules has it: of `nft list ruleset`, or of `iptables-save`. Order and further conditions do not
-    /// matter, but each part has to stand in one rule.
+    /// matter, but each part has to stand in one rule; one for every account does too.
     pub fn is_in(&self, rules: &str) -> bool {
-        let RelayRule { address, calls, relay: (first, last) } = self;
+        let RelayRule { address, calls, relay: (first, last), account } = self;
         let nft = [format!("daddr {address} "), format!("udp sport {first}-{last} "), format!("udp dport != {calls} ")];
         let iptables = [format!("-d {address}"), format!("--sport {first}:{last} "), format!("! --dport {calls} "), "-p udp ".to_owned()];
         let has = |line: &str, parts: &[String]| parts.iter().all(|part| line.contains(part.as_str()));
         rules.lines().map(|line| format!("{} ", line.trim())).any(|line| {
             let refuses = [" drop ", " reject ", "-j DROP ", "-j REJECT "].iter().any(|verdict| line.contains(verdict));
             let whole_address = line.contains(&format!("-d {address} ")) || line.contains(&format!("-d {address}/"));
-            refuses && (has(&line, &nft) || (has(&line, &iptables) && whole_address))
+            let of_others = [("skuid", format!("meta skuid {account} ")), ("--uid-owner", format!("-m owner --uid-owner {account} "))]
+                .iter()
+                .any(|(word, ours)| line.contains(word) && !line.contains(ours.as_str()));
+            refuses && !of_others && (has(&line, &nft) || (has(&line, &iptables) && whole_address))
         })
     }
 }
@@ -77,7 +84,7 @@ mod tests {
     use super::*;
 
     fn rule() -> RelayRule {
-        RelayRule { address: "192.168.1.20".parse().unwrap(), calls: 8444, relay: (49160, 49200) }
+        RelayRule { address: "192.168.1.20".parse().unwrap(), calls: 8444, relay: (49160, 49200), account: 2001 }
     }
 
     const IPTABLES: &str = "-A OUTPUT -d 192.168.1.20/32 -p udp -m udp --sport 49160:49200 ! --dport 8444 -j DROP";
@@ -95,8 +102,15 @@ mod tests {
             ("!= 8444", "8444"),
             (" drop", " accept"),
             ("udp sport", "tcp sport"),
+            ("skuid 2001", "skuid 20011"),
+            ("skuid 2001", "skuid != 2001"),
         ] {
             assert!(!rule().is_in(&nft.replace(part, other)), "{other}");
+        }
+        assert!(rule().is_in(&nft.replace("meta skuid 2001 ", "")), "what is dropped for all is dropped for Coturn");
+        assert!(rule().is_in(&IPTABLES.replace(" -j", " -m owner --uid-owner 2001 -j")));
+        for owner in ["-m owner --uid-owner 2002", "-m owner ! --uid-owner 2001"] {
+            assert!(!rule().is_in(&IPTABLES.replace(" -j", &format!(" {owner} -j"))), "{owner}");
         }
         for (part, other) in
             [("49200", "49190"), ("1.20/32", "1.200/32"), ("! --dport", "--dport"), ("DROP", "ACCEPT"), ("-p udp", "-p tcp")]
