@@ -5,6 +5,7 @@ pub mod compose;
 pub mod env;
 pub mod env_file;
 pub mod folder;
+pub mod journal;
 pub mod model;
 pub mod names;
 pub mod onboarding;

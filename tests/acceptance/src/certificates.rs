@@ -89,7 +89,7 @@ impl Site {
         let wanted = Wanted { site: NAME.to_owned(), domains: vec!["cicd.local".to_owned()], services, constrained: true };
         let now = time::OffsetDateTime::now_utc();
         let made = plan(&Found::default(), &wanted, Ask { ca: Ca::Keep, ..Ask::default() }, now, &mut open)?;
-        Files::open(&site.path(""))?.change(&made.changes)?;
+        Files::look(&site.path("")).change(&made.changes)?;
         Ok(site)
     }
 

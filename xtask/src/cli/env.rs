@@ -9,8 +9,9 @@ use images::{Class, Context, Error, Result};
 use similar::TextDiff;
 
 use crate::output::Output;
-use crate::site::env::files::{self, Change, Difference, Step};
+use crate::site::env::files::{self, Change, Difference};
 use crate::site::env::{ServiceEnv, environments, wanted};
+use crate::site::journal::Entry;
 use crate::site::secrets::{Found, Name, Origin, Secrets, import, system_random};
 use crate::site::{COMMENTED, Folder, Service, Site, SiteArgs};
 
@@ -63,7 +64,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
         if args.check {
             return check(&changes);
         }
-        if changes.is_empty() {
+        if changes.is_empty() && !folder.journal().in_between() {
             wanted.remark(out);
             out.say(format!("{} is up to date", folder.root().display()));
             return Ok(());
@@ -99,12 +100,11 @@ pub fn ensure(folder: &Folder, site: &Site, out: &mut Output) -> Result<BTreeMap
 fn write(folder: &Folder, site: &Site, ask: &Ask, out: &mut Output) -> Result<Wanted> {
     let wanted = Wanted::of(folder, site, ask)?;
     let changes = wanted.changes(ask)?;
-    for step in wanted.kept.iter().chain(&files::steps(&changes, ask.force)?) {
-        step.take()?;
-        out.result(match step {
-            Step::Write(path, ..) => format!("{}  written", path.display()),
-            Step::Remove(path) => format!("{}  removed", path.display()),
-        });
+    let entries = [&wanted.kept[..], &files::entries(folder, &changes, ask.force)?].concat();
+    folder.journal().change(&entries)?;
+    for entry in &entries {
+        let done = if entry.removes() { "removed" } else { "written" };
+        out.result(format!("{}  {done}", folder.root().join(&entry.name).display()));
     }
     Ok(wanted)
 }
@@ -146,7 +146,7 @@ struct Wanted {
     secrets: Secrets,
     envs: BTreeMap<Service, ServiceEnv>,
     /// Copies to be made before.
-    kept: Vec<Step>,
+    kept: Vec<Entry>,
     /// What to tell afterwards.
     said: Vec<String>,
 }
@@ -159,7 +159,7 @@ impl Wanted {
         if let Some(Task::Import(file, imported)) = ask.task {
             let replaced = take_over(&mut secrets, file, imported, ask.force, &mut said)?;
             if let Some(old) = found.filter(|_| replaced) {
-                kept.push(Step::Write(files::free_name(&folder.secrets())?, old.render(), 0o600));
+                kept.push(files::copy(folder, &folder.secrets(), &old.render())?);
             }
         }
         secrets.fill(wanted(site), &mut system_random)?;

@@ -12,6 +12,7 @@
 //! | `onboarding/` | 0755 | the page for phones and desktops |
 //! | `.lock` | 0600 | held while a command writes here |
 //! | `.stack.lock` | 0600 | held while a command changes what runs |
+//! | `.next/`, `.ready/` | 0700 | here and in `pki/` and `onboarding/`: a change on its way; the next command undoes or finishes it |
 //!
 //! All belongs to whoever runs `cargo xtask`. Everything but `site.toml`, `secrets.env` and `pki/` can be deleted: the next
 //! command writes it again.
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 use images::{Class, Error, Result};
 
+use super::journal::Journal;
 use super::model::Service;
 
 /// The folder of a site; it may not exist yet.
@@ -107,9 +109,18 @@ impl Folder {
     }
 
     /// Makes the folder where it is missing, and keeps every other command out of it until the value is dropped. A command
-    /// that holds it already is named by its process number.
+    /// that holds it already is named by its process number. What a command before was cut off in is finished or undone first.
     pub fn hold(&self) -> Result<Held> {
-        self.lock(".lock")
+        let held = self.lock(".lock")?;
+        for journal in [self.journal(), Journal::of(&self.pki(), 0o700), Journal::of(&self.onboarding(), 0o755)] {
+            journal.recover()?;
+        }
+        Ok(held)
+    }
+
+    /// Secrets and settings, which change together.
+    pub fn journal(&self) -> Journal {
+        Journal::of(&self.root, 0o755)
     }
 
     /// As [`Folder::hold`], for the containers and volumes of the site. Whoever has it may also hold the folder for a while.

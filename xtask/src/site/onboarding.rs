@@ -9,10 +9,11 @@ mod profile;
 use std::net::IpAddr;
 use std::path::Path;
 
-use images::{Result, file};
+use images::Result;
 use qrcode::{EcLevel, QrCode};
 
 use super::Site;
+use super::journal::{Entry, Journal};
 use super::pki::Certificate;
 
 pub use page::Links;
@@ -73,18 +74,18 @@ pub fn files(facts: &Facts, links: &Links) -> Result<Vec<(&'static str, &'static
     ])
 }
 
-/// Writes them into a folder. Files that are as they should be are left alone; true when one was not.
+/// Writes them into a folder, together: a page with one CA beside a profile with another helps nobody. Files that are as they should
+/// be are left alone; true when one was not. The caller holds the site's folder.
 pub fn write(facts: &Facts, folder: &Path) -> Result<bool> {
-    super::folder::make_folder(folder, 0o755)?;
-    let mut changed = false;
+    let journal = Journal::of(folder, 0o755);
+    let mut entries = Vec::new();
     for (name, _, bytes) in files(facts, &Links::Embedded)? {
-        let path = folder.join(name);
-        if fs_err::read(&path).ok().as_ref() != Some(&bytes) {
-            file::write_cached(&path, &bytes)?;
-            changed = true;
+        if journal.read(name)?.as_ref() != Some(&bytes) {
+            entries.push(Entry::write(name, bytes, 0o644));
         }
     }
-    Ok(changed)
+    journal.change(&entries)?;
+    Ok(!entries.is_empty())
 }
 
 /// A QR code that a phone reads from a screen.

@@ -69,8 +69,12 @@ impl Secrets {
     /// [`Class::Usage`] for a file that others can read, with the command that mends it, for what is no file, and for what
     /// [`Secrets::parse`] refuses.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
-        let path = Folder::new(folder).secrets();
-        let metadata = match fs_err::symlink_metadata(&path) {
+        let places = Folder::new(folder).journal().places("secrets.env");
+        places.iter().find_map(|place| Secrets::read_file(place).transpose()).transpose()
+    }
+
+    fn read_file(path: &Path) -> Result<Option<Self>> {
+        let metadata = match fs_err::symlink_metadata(path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::new(Class::Usage, error.to_string())),
@@ -87,7 +91,7 @@ impl Secrets {
                 .detail(format!("found mode {:04o}", metadata.mode() & 0o7777))
                 .hint(format!("`chmod 600 {shown}`, and `cargo xtask env --rotate NAME` for what somebody may have read")));
         }
-        let text = fs_err::read(&path).map_err(|error| Error::new(Class::Usage, error.to_string()))?;
+        let text = fs_err::read(path).map_err(|error| Error::new(Class::Usage, error.to_string()))?;
         let text = String::from_utf8(text).map_err(|_| Error::new(Class::Usage, format!("{shown} is not UTF-8")))?;
         Secrets::parse(&text, &shown).map(Some)
     }

@@ -167,9 +167,9 @@ impl Work {
     }
 }
 
-/// Opens `pki/` and reads what is there. The caller holds the folder.
+/// Reads what is in `pki/`, to change it. The caller holds the folder.
 pub fn read(pki: &Path, wanted: &Wanted) -> Result<(Files, Found)> {
-    let files = Files::open(pki)?;
+    let files = Files::look(pki);
     let found = found(&files, wanted)?;
     Ok((files, found))
 }

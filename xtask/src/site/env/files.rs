@@ -1,14 +1,14 @@
-//! `env/`: what would be written there, and writing it, one file at a time, each old or new.
+//! `env/` and `secrets.env`: what would be written there. They change together ([`Folder::journal`]).
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use images::file::write_beside;
 use images::{Class, Error, Result};
 
 use super::{Author, ServiceEnv, author};
-use crate::site::folder::{Folder, make_folder};
+use crate::site::folder::Folder;
+use crate::site::journal::Entry;
 use crate::site::model::Service;
 use crate::site::secrets::{Secret, Secrets};
 
@@ -44,8 +44,8 @@ pub struct Change {
 }
 
 impl Change {
-    fn of(path: PathBuf, new: Option<Secret>, shown: bool) -> Result<Option<Change>> {
-        let old = read(&path)?;
+    fn of(folder: &Folder, path: PathBuf, new: Option<Secret>, shown: bool) -> Result<Option<Change>> {
+        let old = read(folder, &path)?;
         let mode = if shown { 0o644 } else { 0o600 };
         let ours = old.as_ref().is_none_or(|old| match shown {
             true => author(old.expose()) == Author::Us,
@@ -53,7 +53,7 @@ impl Change {
         });
         let difference = match (&old, &new) {
             (None, None) => return Ok(None),
-            (Some(old), Some(new)) if old == new => match shown || fs_err::metadata(&path)?.mode() & 0o077 == 0 {
+            (Some(old), Some(new)) if old == new => match shown || fs_err::metadata(&path).is_ok_and(|there| there.mode() & 0o077 == 0) {
                 true => return Ok(None),
                 false => Difference::Open,
             },
@@ -65,40 +65,27 @@ impl Change {
         Ok(Some(Change { path, difference, old, new, shown, mode }))
     }
 
-    /// What there is to do, as single steps.
-    fn steps(&self) -> Result<Vec<Step>> {
-        let mut steps = Vec::new();
-        if let (Difference::Edited, Some(old)) = (self.difference, &self.old) {
-            steps.push(Step::Write(free_name(&self.path)?, old.clone(), 0o600));
-        }
-        steps.push(match &self.new {
-            Some(new) => Step::Write(self.path.clone(), new.clone(), self.mode),
-            None => Step::Remove(self.path.clone()),
-        });
-        Ok(steps)
+    fn entries(&self, folder: &Folder) -> Result<Vec<Entry>> {
+        let copy = match (self.difference, &self.old) {
+            (Difference::Edited, Some(old)) => Some(copy(folder, &self.path, old)?),
+            _ => None,
+        };
+        let name = name(folder, &self.path);
+        let own = match &self.new {
+            Some(new) => Entry::write(name, new.expose(), self.mode),
+            None => Entry::remove(name),
+        };
+        Ok(copy.into_iter().chain([own]).collect())
     }
 }
 
-/// Something that happens whole or not at all.
-#[derive(Debug, PartialEq)]
-pub enum Step {
-    /// The file is there with this text and mode.
-    Write(PathBuf, Secret, u32),
-    /// The file is gone.
-    Remove(PathBuf),
+/// A copy of what stands at `path`, beside it, under a name that is free.
+pub fn copy(folder: &Folder, path: &Path, old: &Secret) -> Result<Entry> {
+    Ok(Entry::write(name(folder, &free_name(path)?), old.expose(), 0o600))
 }
 
-impl Step {
-    /// Does it.
-    pub fn take(&self) -> Result<()> {
-        match self {
-            Step::Write(path, text, mode) => {
-                path.parent().map(|folder| make_folder(folder, 0o755)).transpose()?;
-                write_beside(path, text.expose().as_bytes(), *mode)
-            }
-            Step::Remove(path) => Ok(fs_err::remove_file(path)?),
-        }
-    }
+fn name(folder: &Folder, path: &Path) -> String {
+    path.strip_prefix(folder.root()).unwrap_or(path).display().to_string()
 }
 
 /// The file of `env --with-secrets`.
@@ -117,23 +104,24 @@ pub fn changes(
     envs: &std::collections::BTreeMap<Service, ServiceEnv>,
     with_secrets: bool,
 ) -> Result<Vec<Change>> {
-    let mut changes = vec![Change::of(folder.secrets(), Some(secrets.render()), false)?];
+    let mut changes = vec![Change::of(folder, folder.secrets(), Some(secrets.render()), false)?];
     for service in Service::ALL {
         let text = envs.get(&service).map(|env| env.text(service)).transpose()?;
-        changes.push(Change::of(folder.env(service), text.map(Secret::new), true)?);
+        changes.push(Change::of(folder, folder.env(service), text.map(Secret::new), true)?);
     }
     let path = combined(folder);
-    if let Some(env) = envs.get(&Service::Mattermost).filter(|_| with_secrets || fs_err::symlink_metadata(&path).is_ok()) {
-        changes.push(Change::of(path, Some(env.with_secrets()?), false)?);
+    let with_secrets = with_secrets || read(folder, &path)?.is_some();
+    if let Some(env) = envs.get(&Service::Mattermost).filter(|_| with_secrets) {
+        changes.push(Change::of(folder, path, Some(env.with_secrets()?), false)?);
     }
     Ok(changes.into_iter().flatten().collect())
 }
 
-/// The steps from what stands there to what should.
+/// What becomes of each file, so that what should stand there does.
 ///
 /// # Errors
 /// [`Class::Check`] for files that somebody has written in, unless `force`: then a copy of each is kept.
-pub fn steps(changes: &[Change], force: bool) -> Result<Vec<Step>> {
+pub fn entries(folder: &Folder, changes: &[Change], force: bool) -> Result<Vec<Entry>> {
     let edited: Vec<&Change> = changes.iter().filter(|change| change.difference == Difference::Edited && !force).collect();
     if !edited.is_empty() {
         let error = Error::new(Class::Check, "somebody has written in files that are made from site.toml; nothing was changed");
@@ -142,11 +130,11 @@ pub fn steps(changes: &[Change], force: bool) -> Result<Vec<Step>> {
             "`cargo xtask env --diff` shows it; settings of your own go into [mattermost.extra]; --force writes over it and keeps a copy",
         ));
     }
-    Ok(changes.iter().map(Change::steps).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    Ok(changes.iter().map(|change| change.entries(folder)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 /// The first of `NAME.old-1`, `NAME.old-2`, … that is free.
-pub fn free_name(path: &Path) -> Result<PathBuf> {
+fn free_name(path: &Path) -> Result<PathBuf> {
     let name = |number: u32| {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".old-{number}"));
@@ -158,9 +146,9 @@ pub fn free_name(path: &Path) -> Result<PathBuf> {
         .ok_or_else(|| Error::new(Class::Usage, format!("{} has 999 copies", path.display())).hint("remove some"))
 }
 
-fn read(path: &Path) -> Result<Option<Secret>> {
+fn read(folder: &Folder, path: &Path) -> Result<Option<Secret>> {
     match fs_err::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(Error::new(Class::Usage, error.to_string())),
         Ok(metadata) if !metadata.is_file() => {
             return Err(Error::new(Class::Usage, format!("{} is in the way", path.display()))
@@ -169,7 +157,6 @@ fn read(path: &Path) -> Result<Option<Secret>> {
         }
         Ok(_) => {}
     }
-    let bytes = fs_err::read(path).map_err(|error| Error::new(Class::Usage, error.to_string()))?;
     // Whatever it is, it is not ours: it can be shown and copied, and will not be mistaken for what we would write.
-    Ok(Some(Secret::new(String::from_utf8_lossy(&bytes))))
+    Ok(folder.journal().read(&name(folder, path))?.map(|bytes| Secret::new(String::from_utf8_lossy(&bytes))))
 }

@@ -165,7 +165,7 @@ fn the_mistakes_of_scripts_01_and_02_cannot_be_made() {
             let root = tempfile::tempdir().expect("a folder");
             let folder = crate::site::Folder::new(root.path());
             let changes = super::super::files::changes(&folder, &secrets(), &envs(""), false).expect("readable");
-            super::super::files::steps(&changes, false).expect("new").iter().try_for_each(|step| step.take()).expect("written");
+            folder.journal().change(&super::super::files::entries(&folder, &changes, false).expect("new")).expect("written");
             std::os::unix::fs::PermissionsExt::mode(&fs_err::metadata(folder.secrets()).expect("there").permissions()) & 0o777 == 0o600
         }),
         ("01: a secret that is there twice is there twice", || Secrets::parse(&format!("{SECRETS}{SECRETS}"), "f").is_err()),
