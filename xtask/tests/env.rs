@@ -93,6 +93,13 @@ fn the_second_run_writes_nothing_and_both_are_quick() {
     site.good(&["--check"]);
     assert_eq!(site.good(&["--diff"]), "");
     assert!(tree(site.root.path()) == before, "something was touched");
+    fs_err::write(site.root.path().join("cicd.env"), "MATTERMOST_TURN_SECRET=0011223344556677\n").expect("written");
+    for options in [&["--import", "cicd.env", "--force"][..], &["--with-secrets"], &["--init"]] {
+        site.good(options);
+        let before = tree(site.root.path());
+        site.good(options);
+        assert!(tree(site.root.path()) == before, "{options:?} touched something");
+    }
 }
 
 #[test]

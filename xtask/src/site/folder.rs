@@ -10,16 +10,15 @@
 //! | `compose.healthy.json` | 0644 | the last one whose services were healthy: the way back |
 //! | `integrations/` | 0700 | ready files for Jenkins, GitLab, SonarQube |
 //! | `onboarding/` | 0755 | the page for phones and desktops |
-//! | `.lock` | 0600 | held while a command writes here |
-//! | `.stack.lock` | 0600 | held while a command changes what runs |
+//! | `.lock` | 0600 | held while a command writes here; empty |
+//! | `.stack.lock` | 0600 | held while a command changes what runs; empty |
 //! | `.next/`, `.ready/` | 0700 | here and in `pki/` and `onboarding/`: a change on its way; the next command undoes or finishes it |
 //!
 //! All belongs to whoever runs `cargo xtask`. Everything but `site.toml`, `secrets.env` and `pki/` can be deleted: the next
 //! command writes it again.
 
 use std::fs::TryLockError;
-use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use images::{Class, Error, Result};
@@ -131,7 +130,7 @@ impl Folder {
     fn lock(&self, name: &str) -> Result<Held> {
         make_folder(&self.root, 0o755)?;
         let path = self.root.join(name);
-        let mut file = fs_err::OpenOptions::from_options({
+        let file = fs_err::OpenOptions::from_options({
             let mut options = std::fs::OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(NO_FOLLOW);
             options
@@ -140,18 +139,30 @@ impl Folder {
         match file.file().try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                file.read_to_string(&mut holder)?;
-                let holder = holder.trim();
-                let who = if holder.is_empty() { "another command".to_owned() } else { format!("another command (process {holder})") };
+                let who = match holder(&file) {
+                    Some(process) => format!("another command (process {process})"),
+                    None => "another command".to_owned(),
+                };
                 return Err(Error::new(Class::Check, format!("{who} is at work in {}", self.root.display())).hint("wait for it to end"));
             }
             Err(TryLockError::Error(error)) => return Err(Error::from(error).context(format!("locking {}", path.display()))),
         }
-        file.set_len(0)?;
-        writeln!(file, "{}", std::process::id())?;
         Ok(Held(file))
     }
+}
+
+/// Who holds the lock, from `/proc/locks`: a number written into the file would change it though nothing else changes. Nobody's where
+/// the kernel shows none, as for a process outside of this container.
+fn holder(file: &fs_err::File) -> Option<u32> {
+    let there = file.metadata().ok()?;
+    let device = there.dev();
+    let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xf_ff00));
+    let place = format!("{major:02x}:{minor:02x}:{}", there.ino());
+    let locks = fs_err::read_to_string("/proc/locks").ok()?;
+    // 1: FLOCK ADVISORY WRITE 712 fe:00:1048581 0 EOF
+    let words = |line: &str| line.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let found = locks.lines().map(words).find(|words| words.get(1).is_some_and(|kind| kind == "FLOCK") && words.get(5) == Some(&place));
+    found?.get(4)?.parse().ok().filter(|process| *process > 0)
 }
 
 /// `O_NOFOLLOW` of Linux on amd64: a link in the lock's place is an error.

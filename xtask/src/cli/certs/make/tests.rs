@@ -9,13 +9,13 @@ use super::*;
 #[derive(Parser)]
 struct Cli {
     #[command(flatten)]
-    make: MakeArgs,
+    certs: crate::cli::certs::Args,
 }
 
 fn certs(folder: &Path, options: &[&str]) -> Result<()> {
     let site = folder.display().to_string();
-    let words = [&["certs", "--site", &site], options].concat();
-    run(&Cli::try_parse_from(words).expect("known options").make, &mut Output::new())
+    let words = [&["certs"], options, &["--site", &site]].concat();
+    crate::cli::certs::run(&Cli::try_parse_from(words).expect("known options").certs, &mut Output::new())
 }
 
 fn site() -> tempfile::TempDir {
@@ -36,14 +36,26 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
 
 #[test]
 fn the_second_run_changes_nothing_on_disk_not_even_the_lock_and_waits_for_nobody() {
-    let site = site();
-    for options in [&[][..], &["--csr"]] {
+    let (own, other) = (site(), site());
+    certs(other.path(), &[]).expect("made");
+    let [ca, key, cert, cert_key] =
+        ["ca.pem", "ca-key.pem", "coturn.pem", "coturn-key.pem"].map(|name| other.path().join("pki").join(name).display().to_string());
+    // Sites of their own for what changes the others': a CA from elsewhere, a certificate from elsewhere.
+    let (by_ca, by_cert) = (site(), site());
+    for (site, options) in [
+        (&own, &[][..]),
+        (&own, &["--csr"]),
+        (&own, &["phone"]),
+        (&by_ca, &["--ca", &ca, "--ca-key", &key]),
+        (&by_cert, &["--cert", &cert, "--key", &cert_key, "--ca", &ca, "--for", "coturn"]),
+    ] {
         certs(site.path(), options).expect("made");
         let before = tree(site.path());
         assert!(before.contains_key(&site.path().join(".lock")), "the first run held the folder");
         certs(site.path(), options).expect("unchanged");
         assert_eq!(tree(site.path()), before, "{options:?}");
     }
+    let site = own;
     let folder = Folder::new(site.path());
     let held = folder.hold().expect("free");
     certs(site.path(), &[]).expect("nothing is due");
