@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod down;
 pub mod env;
 pub mod images;
+pub mod integrations;
 pub mod logs;
 pub mod mmctl;
 pub mod provision;

@@ -4,6 +4,7 @@ pub mod cli;
 pub mod doctor;
 pub mod double;
 pub mod engine;
+pub mod integrations;
 pub mod machine;
 pub mod mirror;
 pub mod output;

@@ -63,6 +63,7 @@ pub const PARTS: &[Part] = &[
     Part::debian("tar", "reads our archives", &["tar"]),
     Part::debian("xz", "makes packages for tests", &["xz-utils"]),
     Part::debian("openssl", "makes certificates for tests", &["openssl"]),
+    Part::debian("keytool", "reads our truststores as Java does", &["default-jre-headless"]),
     Part::debian("gpgv", "checks our reading of signatures", &["gpgv"]),
     Part::debian("gpg", "makes signatures for tests", &["gnupg", "gpg"]),
     Part::debian("ip", "makes network namespaces", &["iproute2"]),

@@ -15,4 +15,4 @@ pub mod start;
 
 pub use api::{ChannelPatch, NewHook};
 pub use client::{Client, Endpoint, Patience};
-pub use failure::{Failure, Result};
+pub use failure::{Distrust, Failure, Result, distrust};

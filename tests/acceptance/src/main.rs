@@ -14,6 +14,7 @@ mod docker;
 mod doctor;
 mod formats;
 mod gateway;
+mod integrations;
 mod mattermost;
 mod pki;
 mod postgres;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         doctor::CLAIMS,
         site::CLAIMS,
         certificates::CLAIMS,
+        integrations::CLAIMS,
     ];
     let trials = all.into_iter().flatten().map(|claim| claim.trial(&world)).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -6,6 +6,7 @@ use images::{Class, Error, Result};
 use serde_json::json;
 use url::Url;
 
+use crate::integrations;
 use crate::output::Output;
 use crate::provision::{self, Action, Desired, Urls};
 use crate::server::{Client, Endpoint, Patience};
@@ -66,7 +67,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
         }
     };
     let result = match args.plan {
-        true => plan(args, &client, &desired, &urls, out),
+        true => plan(args, &client, &desired, &urls, &integrations::states(&folder, &site), out),
         false => apply(args.json, &client, &desired, &mut urls, out),
     };
     if signed_in {
@@ -84,13 +85,15 @@ fn endpoint(args: &Args, folder: &Folder, site: &Site) -> Result<Endpoint> {
     Ok(Endpoint { address: is_ours.then(|| site.address()), ca, url })
 }
 
-fn plan(args: &Args, client: &Client, desired: &Desired, urls: &Urls, out: &mut Output) -> Result<()> {
+fn plan(args: &Args, client: &Client, desired: &Desired, urls: &Urls, tools: &[String], out: &mut Output) -> Result<()> {
     let plan = provision::difference(client, desired, urls)?;
     if args.json {
-        print(client, &plan.actions, &plan.remarks, &plan.conflicts, false, out);
+        print(client, &plan.actions, &plan.remarks, &plan.conflicts, Some(tools), out);
     } else {
         plan.actions.iter().for_each(|action| out.result(action.to_string()));
         plan.remarks.iter().for_each(|remark| out.say(remark));
+        // What the tools themselves have to be told is another verb's to change.
+        tools.iter().for_each(|tool| out.say(tool));
     }
     plan.check()?;
     match plan.actions.len() {
@@ -107,7 +110,7 @@ fn apply(json: bool, client: &Client, desired: &Desired, urls: &mut Urls, out: &
     };
     let done = provision::provision(client, desired, urls, &mut say)?;
     if json {
-        print(client, &done.actions, &done.remarks, &[], true, out);
+        print(client, &done.actions, &done.remarks, &[], None, out);
     } else {
         done.remarks.iter().for_each(|remark| out.say(remark));
         out.say(match done.actions.len() {
@@ -118,9 +121,13 @@ fn apply(json: bool, client: &Client, desired: &Desired, urls: &mut Urls, out: &
     Ok(())
 }
 
-fn print(client: &Client, actions: &[Action], remarks: &[String], conflicts: &[String], applied: bool, out: &mut Output) {
-    let report = json!({
-        "format": 1, "server": client.base(), "applied": applied, "actions": actions, "remarks": remarks, "conflicts": conflicts
+/// `tools` is how their side stands: of a plan, which applies nothing.
+fn print(client: &Client, actions: &[Action], remarks: &[String], conflicts: &[String], tools: Option<&[String]>, out: &mut Output) {
+    let mut report = json!({
+        "format": 1, "server": client.base(), "applied": tools.is_none(), "actions": actions, "remarks": remarks, "conflicts": conflicts
     });
+    if let Some(tools) = tools {
+        report["integrations"] = tools.into();
+    }
     out.result(report.to_string());
 }

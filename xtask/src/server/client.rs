@@ -40,6 +40,51 @@ impl Endpoint {
         let url = Url::parse(&url).map_err(|error| Error::new(Class::Usage, format!("{url}: {error}")))?;
         Ok(Endpoint { url, ca: Some(folder.ca()), address: Some(address) })
     }
+
+    /// A client for it that trusts nobody else. It connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`Class::Usage`] for a CA file that is missing or holds no certificate, and for plain HTTP to another machine.
+    pub fn http(&self, timeout: Duration) -> images::Result<reqwest::blocking::Client> {
+        images::store::http::install_tls();
+        let url = &self.url;
+        let here = match url.host() {
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            _ => false,
+        };
+        if url.scheme() != "https" && !(url.scheme() == "http" && here) {
+            return Err(Error::new(Class::Usage, format!("{url} is not used: a password would be readable on the way"))
+                .detail("expected https://, or http:// with a loopback address"));
+        }
+        let mut roots = Vec::new();
+        if let Some(ca) = &self.ca {
+            let pem = fs_err::read(ca).map_err(|error| {
+                Error::new(Class::Usage, error.to_string()).hint("`cargo xtask certs` makes the site's CA and certificates")
+            })?;
+            roots = Certificate::from_pem_bundle(&pem)
+                .ok()
+                .filter(|roots| !roots.is_empty())
+                .ok_or_else(|| Error::new(Class::Usage, format!("{} holds no certificate", ca.display())).detail("expected PEM"))?;
+        }
+        let mut builder = reqwest::blocking::Client::builder()
+            .user_agent(concat!("chatops-xtask/", env!("CARGO_PKG_VERSION")))
+            // A proxy of the environment is for the world outside; it must not see the administrator's password.
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .tls_certs_only(roots)
+            .http1_only()
+            // Each request on a connection of its own: one that was never opened has certainly not been used, so that what may have
+            // happened on the server is known.
+            .pool_max_idle_per_host(0)
+            .connect_timeout(Duration::from_secs(10).min(timeout))
+            .timeout(timeout);
+        if let (Some(address), Some(name)) = (self.address, url.domain()) {
+            // Port 0: the URL's.
+            builder = builder.resolve(name, SocketAddr::new(address, 0));
+        }
+        builder.build().map_err(|error| Error::new(Class::Usage, "cannot set up an HTTPS client").detail(images::store::http::chain(error)))
+    }
 }
 
 /// How hard to try.
@@ -85,46 +130,8 @@ impl Client {
     /// # Errors
     /// [`Class::Usage`] for a CA file that is missing or holds no certificate, and for plain HTTP to another machine.
     pub fn new(endpoint: &Endpoint, patience: Patience) -> images::Result<Client> {
-        images::store::http::install_tls();
+        let http = endpoint.http(patience.timeout)?;
         let url = &endpoint.url;
-        let here = match url.host() {
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            _ => false,
-        };
-        if url.scheme() != "https" && !(url.scheme() == "http" && here) {
-            return Err(Error::new(Class::Usage, format!("{url} is not used: a password would be readable on the way"))
-                .detail("expected https://, or http:// with a loopback address"));
-        }
-        let mut roots = Vec::new();
-        if let Some(ca) = &endpoint.ca {
-            let pem = fs_err::read(ca).map_err(|error| {
-                Error::new(Class::Usage, error.to_string()).hint("`cargo xtask certs` makes the site's CA and certificates")
-            })?;
-            roots = Certificate::from_pem_bundle(&pem)
-                .ok()
-                .filter(|roots| !roots.is_empty())
-                .ok_or_else(|| Error::new(Class::Usage, format!("{} holds no certificate", ca.display())).detail("expected PEM"))?;
-        }
-        let mut builder = reqwest::blocking::Client::builder()
-            .user_agent(concat!("chatops-xtask/", env!("CARGO_PKG_VERSION")))
-            // A proxy of the environment is for the world outside; it must not see the administrator's password.
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .tls_certs_only(roots)
-            .http1_only()
-            // Each request on a connection of its own: one that was never opened has certainly not been used, so that what may have
-            // happened on the server is known.
-            .pool_max_idle_per_host(0)
-            .connect_timeout(Duration::from_secs(10).min(patience.timeout))
-            .timeout(patience.timeout);
-        if let (Some(address), Some(name)) = (endpoint.address, url.domain()) {
-            // Port 0: the URL's.
-            builder = builder.resolve(name, SocketAddr::new(address, 0));
-        }
-        let http = builder
-            .build()
-            .map_err(|error| Error::new(Class::Usage, "cannot set up an HTTPS client").detail(images::store::http::chain(error)))?;
         Ok(Client { http, base: url.as_str().trim_end_matches('/').to_owned(), token: None, patience })
     }
 

@@ -124,7 +124,7 @@ impl Failure {
 }
 
 /// What rustls holds against the certificate, if it is that.
-fn distrust(error: &reqwest::Error) -> Option<Distrust> {
+pub fn distrust(error: &reqwest::Error) -> Option<Distrust> {
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(rustls::Error::InvalidCertificate(reason)) = error.downcast_ref() {
