@@ -111,13 +111,16 @@ impl Stack {
         Ok(())
     }
 
-    /// Makes the volumes that hold data, each with the account of its service as owner; those that are there stay as they are.
+    /// Makes the volumes that hold data, each with the account of its service as owner.
+    ///
+    /// One that no container has may be what a killed command had only begun to make: its folder gets its owner again, and what lies in
+    /// it stays as it is.
     pub fn ensure_data(&self, image: impl Fn(Service) -> String) -> Result<()> {
-        let there = self.engine.volumes(self.project())?;
+        let mounted: Vec<String> = self.containers()?.into_iter().flat_map(|container| container.volumes).collect();
         for service in compose::services(&self.site) {
             for (name, _) in compose::data(service) {
                 let volume = compose::volume(&self.site, name);
-                if !there.contains(&volume) {
+                if !mounted.contains(&volume) {
                     self.engine.fill_volume(self.project(), &volume, &image(service), *self.site.accounts.of(service), &[])?;
                 }
             }

@@ -12,7 +12,7 @@ use images::Result;
 use lab::namespace::Namespace;
 use lab::{Lab, SERVER, address};
 use serde_json::Value;
-use xtask::process::{Outcome, Process};
+use xtask::process::{Outcome, Process, tail};
 
 use crate::claims::{Claim, wait_for};
 use crate::world::World;
@@ -105,9 +105,15 @@ impl<'a> Site<'a> {
         Ok(said)
     }
 
+    /// What Compose and the containers said, newest last.
     fn logs(&self) -> String {
         let log = self.world.workspace.target().join("site").join(&self.project).join("compose.log");
-        fs_err::read_to_string(log).unwrap_or_default()
+        let compose = tail(&fs_err::read(log).unwrap_or_default(), 30);
+        let services = self.containers().unwrap_or_default().into_iter().map(|(service, id)| {
+            let log = self.lab.docker("logs --tail 10").arg(id).outcome().map(|outcome| said(&outcome));
+            format!("{service}:\n{}", log.unwrap_or_default())
+        });
+        compose.into_iter().chain(services).collect::<Vec<_>>().join("\n")
     }
 
     /// Service → container ID.
@@ -166,7 +172,15 @@ fn said(outcome: &Outcome) -> String {
 
 fn provisioned(world: &World) -> Result<()> {
     let site = Site::new(world)?;
+    let log = site.path().join("other.log");
+    let other = site.xtask("up --mattermost double")?.start(&log)?;
+    let said_by_other = || fs_err::read_to_string(&log).unwrap_or_default();
+    wait_for("the other up's lock", Duration::from_secs(60), || site.path().join(".stack.lock").is_file().then_some(()), said_by_other);
     let first = site.is_up()?;
+    wait_for("the other up's end", Duration::from_secs(60), || other.ended().ok().flatten(), said_by_other);
+    let other = said_by_other();
+    let (first, second) = if other.contains("waiting for it to end") { (first, other) } else { (other, first) };
+    assert!(second.contains("waiting for it to end") && second.contains("nothing had to change"), "two at once:\n{first}\n{second}");
     assert!(first.contains("API double"), "what used the double does not say so:\n{first}");
     assert!(first.contains("started alert-gateway, coturn, mattermost, postgres"), "{first}");
     assert!(first.contains(&format!("open https://mattermost.cicd.local:{}", site.port(0))), "{first}");
@@ -317,6 +331,9 @@ fn changes(world: &World) -> Result<()> {
 
 fn killed(world: &World) -> Result<()> {
     let site = Site::new(world)?;
+    // What one leaves that is killed between making a volume and giving it to its account.
+    let label = format!("org.chatops.project={}", site.project);
+    site.lab.docker("volume create --label").args([&label, &format!("{}_postgres", site.project)]).capture()?;
     // Ever later, so that each stage is hit: the first start takes longer than all of them.
     for delay in [300, 1500, 3000, 5000, 8000, 12_000, 17_000] {
         let log = site.path().join("killed.log");

@@ -24,7 +24,7 @@ pub struct Args {
 /// Ends the stack.
 pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let stack = Stack::open(&args.site)?;
-    let _held = stack.folder.hold_stack()?;
+    let _held = stack.folder.hold_stack(out)?;
     if args.volumes && !args.yes {
         ask(&stack, out)?;
     }

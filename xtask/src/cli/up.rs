@@ -57,9 +57,9 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     if args.install {
         install(out)?;
     }
+    let _held = args.site.load()?.0.hold_stack(out)?;
     make_files(&args.site, out)?;
     let stack = Stack::open(&args.site)?;
-    let _held = stack.folder.hold_stack()?;
     preflight::check(&stack)?;
     let secrets = stack.secrets()?;
     let wanted = stack.wanted(&secrets, images(args, &stack, out)?)?;

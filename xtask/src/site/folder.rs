@@ -20,11 +20,19 @@
 use std::fs::TryLockError;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use images::{Class, Error, Result};
+use rustix::io::FdFlags;
 
 use super::journal::Journal;
 use super::model::Service;
+use crate::output::Output;
+
+/// How long a command waits for its turn: longer than an `up` that brings a database to a new schema.
+const TURN: Duration = Duration::from_secs(15 * 60);
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The folder of a site; it may not exist yet.
 #[derive(Clone, Debug)]
@@ -34,7 +42,7 @@ pub struct Folder {
 
 /// Held while a command writes into the folder; the system lets go of it when the process ends, however it ends.
 #[derive(Debug)]
-pub struct Held(#[expect(dead_code, reason = "kept open, and with it locked")] fs_err::File);
+pub struct Held(fs_err::File);
 
 impl Folder {
     /// The site in `root`.
@@ -110,7 +118,7 @@ impl Folder {
     /// Makes the folder where it is missing, and keeps every other command out of it until the value is dropped. A command
     /// that holds it already is named by its process number. What a command before was cut off in is finished or undone first.
     pub fn hold(&self) -> Result<Held> {
-        let held = self.lock(".lock")?;
+        let held = self.lock(".lock")?.map_err(|holder| self.at_work(&holder))?;
         for journal in [self.journal(), Journal::of(&self.pki(), 0o700), Journal::of(&self.onboarding(), 0o755)] {
             journal.recover()?;
         }
@@ -122,12 +130,35 @@ impl Folder {
         Journal::of(&self.root, 0o755)
     }
 
-    /// As [`Folder::hold`], for the containers and volumes of the site. Whoever has it may also hold the folder for a while.
-    pub fn hold_stack(&self) -> Result<Held> {
-        self.lock(".stack.lock")
+    /// As [`Folder::hold`], for the containers and volumes of the site; but this one waits its turn, and says for whom. Whoever has
+    /// it may also hold the folder for a while.
+    ///
+    /// Programs that this process starts have it too: where a command is killed, the Compose that it left at work keeps the next
+    /// command away until it is done.
+    pub fn hold_stack(&self, out: &mut Output) -> Result<Held> {
+        let start = Instant::now();
+        let mut told = false;
+        loop {
+            match self.lock(".stack.lock")? {
+                Ok(held) => {
+                    rustix::io::fcntl_setfd(held.0.file(), FdFlags::empty()).map_err(std::io::Error::from)?;
+                    return Ok(held);
+                }
+                Err(holder) if start.elapsed() > TURN => return Err(self.at_work(&holder)),
+                Err(holder) if !told => out.say(format!("{holder} is at work on what runs; waiting for it to end")),
+                Err(_) => {}
+            }
+            told = true;
+            std::thread::sleep(LOOK);
+        }
     }
 
-    fn lock(&self, name: &str) -> Result<Held> {
+    fn at_work(&self, holder: &str) -> Error {
+        Error::new(Class::Check, format!("{holder} is at work in {}", self.root.display())).hint("wait for it to end")
+    }
+
+    /// The lock, or who has it.
+    fn lock(&self, name: &str) -> Result<std::result::Result<Held, String>> {
         make_folder(&self.root, 0o755)?;
         let path = self.root.join(name);
         let file = fs_err::OpenOptions::from_options({
@@ -139,15 +170,14 @@ impl Folder {
         match file.file().try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let who = match holder(&file) {
+                return Ok(Err(match holder(&file) {
                     Some(process) => format!("another command (process {process})"),
-                    None => "another command".to_owned(),
-                };
-                return Err(Error::new(Class::Check, format!("{who} is at work in {}", self.root.display())).hint("wait for it to end"));
+                    None => "another command, or what a killed one has left,".to_owned(),
+                }));
             }
             Err(TryLockError::Error(error)) => return Err(Error::from(error).context(format!("locking {}", path.display()))),
         }
-        Ok(Held(file))
+        Ok(Ok(Held(file)))
     }
 }
 
@@ -191,6 +221,18 @@ mod tests {
         assert!(refused.to_string().contains(&format!("process {}", std::process::id())), "{refused}");
         drop(held);
         folder.hold().unwrap();
+    }
+
+    #[test]
+    fn what_a_command_started_and_left_keeps_the_next_one_waiting() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path());
+        let held = folder.hold_stack(&mut Output::new()).unwrap();
+        let child = crate::process::Process::new("sleep", root.path()).arg("600").start(&root.path().join("log")).unwrap();
+        drop(held);
+        assert!(folder.lock(".stack.lock").unwrap().is_err(), "the program that was started is still at work");
+        child.stop(Duration::ZERO);
+        folder.hold_stack(&mut Output::new()).unwrap();
     }
 
     #[test]
