@@ -83,6 +83,9 @@ pub struct Alert {
     pub lane: Key,
     /// Failed or passed.
     pub verdict: Verdict,
+    /// Whether the verdict is that of a quality gate, and not of an analysis that did not come to one.
+    #[serde(default)]
+    pub gate: bool,
     /// One line for the log.
     pub summary: String,
     /// The body for Mattermost's incoming webhook.

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::delivery::Counts;
 use crate::post::Mattermost;
+use crate::reconcile;
 use crate::server::{Answer, Head, Service};
 use crate::sonarqube;
 use crate::spool::{Accepted, Refused, Spool};
@@ -26,6 +27,8 @@ pub struct Gateway {
     pub mattermost: Arc<Mattermost>,
     /// What delivery counts.
     pub delivered: Arc<Counts>,
+    /// What asking SonarQube counts, where it is asked.
+    pub reconciled: Option<Arc<reconcile::Counts>>,
     /// What was taken since the start.
     pub taken: Taken,
 }
@@ -109,6 +112,7 @@ impl Gateway {
         let body = json!({
             "status": if status.oldest > STUCK { "stuck" } else { "ok" },
             "sonarqube": if self.sonarqube.is_some() { "on" } else { "no secret" },
+            "reconciliation": if self.reconciled.is_some() { "on" } else { "no token" },
             "webhook": if self.mattermost.is_known() { "known" } else { "not known yet: alerts are kept" },
             "waiting": status.waiting,
             "oldest_seconds": status.oldest.as_secs(),
@@ -122,6 +126,7 @@ impl Gateway {
         let status = self.spool.status();
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (taken, delivered) = (&self.taken, &self.delivered);
+        let asked = |counter: fn(&reconcile::Counts) -> &AtomicU64| self.reconciled.as_ref().map_or(0, |counts| of(counter(counts)));
         let lines = [
             ("received_total{answer=\"kept\"}", of(&taken.kept)),
             ("received_total{answer=\"known\"}", of(&taken.known)),
@@ -131,6 +136,8 @@ impl Gateway {
             ("posts_total{outcome=\"posted\"}", of(&delivered.posted)),
             ("posts_total{outcome=\"refused\"}", of(&delivered.refused)),
             ("posts_total{outcome=\"failed\"}", of(&delivered.failed)),
+            ("reconciled_total", asked(|counts| &counts.found)),
+            ("reconcile_failures_total", asked(|counts| &counts.failed)),
             ("waiting", status.waiting as u64),
             ("oldest_seconds", status.oldest.as_secs()),
             ("dead_letters", status.dead as u64),

@@ -22,6 +22,9 @@
 //! | `ALERT_GATEWAY_EVENTS` | `all` | `changes`: failures and the first success after one; `failures`: these alone |
 //! | `ALERT_GATEWAY_SONARQUBE_SECRET_FILE` | `/run/secrets/sonarqube` | what SonarQube signs with, at least 16 characters; without the file `/sonarqube` is 404 |
 //! | `ALERT_GATEWAY_SONARQUBE_WEBHOOK_FILE` | `/run/secrets/sonarqube-webhook` | address of Mattermost's incoming webhook, read at each post; alerts are kept until the file is there |
+//! | `ALERT_GATEWAY_SONARQUBE_URL` | none | SonarQube's address, to ask it for alerts that never arrived |
+//! | `ALERT_GATEWAY_SONARQUBE_TOKEN_FILE` | `/run/secrets/sonarqube-token` | a token of an account that may browse the projects; without the file SonarQube is not asked |
+//! | `ALERT_GATEWAY_SONARQUBE_PERIOD` | `300` | seconds between two rounds; a lost alert is made good after two |
 //! | `ALERT_GATEWAY_REDIRECT_LISTEN` | none | address and port of a second server, plain HTTP, that sends browsers on |
 //! | `ALERT_GATEWAY_REDIRECT_TO` | none | where to: `https://HOST[:PORT]`; the path is kept |
 //!
@@ -31,11 +34,13 @@
 //! # Exit codes
 //! 0 ended by a signal, or healthy · 1 the address, the folder or a certificate cannot be used, or not healthy · 2 settings
 
+mod address;
 mod alert;
 mod delivery;
 mod gateway;
 mod markdown;
 mod post;
+mod reconcile;
 mod redirect;
 mod server;
 mod settings;
@@ -87,11 +92,21 @@ fn serve(settings: &Settings) -> Result<()> {
     let mattermost = Arc::new(post::Mattermost { file: settings.webhook.clone(), client });
     let spool = Arc::new(spool::Spool::open(&settings.spool, settings.events, settings.queue)?);
     let delivered = Arc::new(delivery::Counts::default());
+    let reconciled = Arc::new(reconcile::Counts::default());
+    let asked = settings.sonarqube_url.clone().filter(|_| settings.sonarqube_token.exists());
+    let asked =
+        asked.map(|url| reconcile::Sonarqube { url, token: settings.sonarqube_token.clone(), client: Arc::clone(&mattermost.client) });
+    match &asked {
+        Some(sonarqube) => println!("alert-gateway: {} is asked for what never arrived", sonarqube.url),
+        None if sonarqube.is_some() => println!("alert-gateway: no token for SonarQube: what it never sends is not made good"),
+        None => {}
+    }
     let gateway = gateway::Gateway {
         sonarqube,
         spool: Arc::clone(&spool),
         mattermost: Arc::clone(&mattermost),
         delivered: Arc::clone(&delivered),
+        reconciled: asked.is_some().then(|| Arc::clone(&reconciled)),
         taken: gateway::Taken::default(),
     };
     let listener =
@@ -103,6 +118,10 @@ fn serve(settings: &Settings) -> Result<()> {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         redirect.map(|redirect| scope.spawn(move || redirect.run()));
+        asked.map(|sonarqube| {
+            let (spool, counts, stop) = (&spool, &reconciled, &stop);
+            scope.spawn(move || reconcile::run(spool, &sonarqube, settings.sonarqube_period, counts, stop))
+        });
         scope.spawn(|| delivery::run(&spool, &mattermost, &delivery::Pace::default(), &delivered, &stop));
         server.run();
         stop.store(true, Ordering::SeqCst);

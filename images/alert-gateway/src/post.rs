@@ -1,11 +1,12 @@
 //! One post to an incoming webhook of Mattermost, and what its answer means.
 
-use std::net::{TcpStream, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use entrypoint::{http, secret, tls};
+use entrypoint::{http, secret};
+
+use crate::address::Address;
 
 /// A post takes no longer, from the name's look-up to the answer's last byte. (The look-up itself has the resolver's own limit.)
 pub const POST: Duration = Duration::from_secs(10);
@@ -53,14 +54,11 @@ impl Mattermost {
     }
 
     fn try_post(&self, body: &[u8]) -> Result<http::Answer, String> {
-        let hook = Hook::read(&self.file)?;
-        let connection = hook.connect(Instant::now() + POST)?;
-        let host = format!("{}:{}", hook.host, hook.port);
-        if !hook.secured {
-            return http::post(connection, &host, &hook.path, body);
-        }
-        let name = hook.host.trim_matches(['[', ']']);
-        tls::connect(&self.client, name, connection).and_then(|secured| http::post(secured, &host, &hook.path, body))
+        let value = secret::read_value(&self.file, 10).map_err(|error| error.to_string())?;
+        let hook = Address::parse(value.expose())
+            .filter(|hook| hook.path != "/")
+            .ok_or_else(|| format!("{} does not hold a web address", self.file.display()))?;
+        hook.ask(&self.client, Instant::now() + POST, |connection, host| http::post(connection, host, &hook.path, body))
     }
 }
 
@@ -78,75 +76,9 @@ fn verdict(answer: &http::Answer) -> Outcome {
     }
 }
 
-/// An address, taken apart. It has no `Debug`: the path is a credential.
-struct Hook {
-    secured: bool,
-    host: String,
-    port: u16,
-    path: String,
-}
-
-impl Hook {
-    fn read(file: &Path) -> Result<Self, String> {
-        let value = secret::read_value(file, 10).map_err(|error| error.to_string())?;
-        Hook::parse(value.expose()).ok_or_else(|| format!("{} does not hold a web address", file.display()))
-    }
-
-    fn parse(url: &str) -> Option<Self> {
-        let (scheme, rest) = url.split_once("://")?;
-        let secured = match scheme {
-            "https" => true,
-            "http" => false,
-            _ => return None,
-        };
-        let (authority, path) = rest.split_once('/')?;
-        let (host, port) = match authority.rsplit_once(':') {
-            // The colons of an IPv6 address stand in brackets.
-            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
-            _ => (authority, if secured { 443 } else { 80 }),
-        };
-        let usable = !host.is_empty() && !host.contains('@') && !path.is_empty();
-        usable.then(|| Hook { secured, host: host.to_owned(), port, path: format!("/{path}") })
-    }
-
-    fn connect(&self, end: Instant) -> Result<http::Until, String> {
-        let name = self.host.trim_matches(['[', ']']);
-        let addresses = (name, self.port).to_socket_addrs().map_err(|error| format!("looking up {name}: {error}"))?;
-        let mut last = format!("{name} has no address");
-        for address in addresses {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            match TcpStream::connect_timeout(&address, left) {
-                Ok(connection) => return Ok(http::Until::new(connection, end)),
-                Err(error) => last = format!("{address}: {error}"),
-            }
-        }
-        Err(last)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_is_taken_apart() {
-        for (url, expected) in [
-            ("https://chat.example.lan/hooks/x", Some((true, "chat.example.lan", 443, "/hooks/x"))),
-            ("https://chat:8065/a/hooks/x", Some((true, "chat", 8065, "/a/hooks/x"))),
-            ("http://[::1]/hooks/x", Some((false, "[::1]", 80, "/hooks/x"))),
-            ("http://[::1]:81/hooks/x", Some((false, "[::1]", 81, "/hooks/x"))),
-            ("https://chat", None),
-            ("https://u:p@chat/hooks/x", None),
-            ("ftp://chat/hooks/x", None),
-            ("https://chat:x/hooks/x", None),
-        ] {
-            let hook = Hook::parse(url);
-            assert_eq!(hook.as_ref().map(|h| (h.secured, h.host.as_str(), h.port, h.path.as_str())), expected, "{url}");
-        }
-    }
 
     #[test]
     fn only_what_no_retry_mends_is_refused() {

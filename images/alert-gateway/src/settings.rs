@@ -2,10 +2,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use entrypoint::env::on_off;
 use entrypoint::{Env, Error, Result};
 
+use crate::address::Address;
 use crate::redirect;
 use crate::spool::Wanted;
 
@@ -22,11 +24,15 @@ pub struct Settings {
     pub events: Wanted,
     pub sonarqube: PathBuf,
     pub webhook: PathBuf,
+    /// SonarQube's own address, the file with a token for it, and how often it is asked.
+    pub sonarqube_url: Option<String>,
+    pub sonarqube_token: PathBuf,
+    pub sonarqube_period: Duration,
     /// Where browsers are sent on from, and where to.
     pub redirect: Option<(SocketAddr, String)>,
 }
 
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 15] = [
     "ALERT_GATEWAY_LISTEN",
     "ALERT_GATEWAY_TLS",
     "ALERT_GATEWAY_TLS_CERT_FILE",
@@ -37,6 +43,9 @@ const KNOWN: [&str; 12] = [
     "ALERT_GATEWAY_EVENTS",
     "ALERT_GATEWAY_SONARQUBE_SECRET_FILE",
     "ALERT_GATEWAY_SONARQUBE_WEBHOOK_FILE",
+    "ALERT_GATEWAY_SONARQUBE_URL",
+    "ALERT_GATEWAY_SONARQUBE_TOKEN_FILE",
+    "ALERT_GATEWAY_SONARQUBE_PERIOD",
     "ALERT_GATEWAY_REDIRECT_LISTEN",
     "ALERT_GATEWAY_REDIRECT_TO",
 ];
@@ -68,6 +77,14 @@ impl Settings {
         let events = env.or("ALERT_GATEWAY_EVENTS", Wanted::All, "all, changes or failures", wanted);
         let sonarqube = env.path("ALERT_GATEWAY_SONARQUBE_SECRET_FILE", "/run/secrets/sonarqube");
         let webhook = env.path("ALERT_GATEWAY_SONARQUBE_WEBHOOK_FILE", "/run/secrets/sonarqube-webhook");
+        let url = "an address such as https://sonarqube.cicd.local";
+        let sonarqube_url = env.optional("ALERT_GATEWAY_SONARQUBE_URL", url, |value| {
+            let value = value.trim_end_matches('/');
+            Address::parse(&format!("{value}/")).map(|_| value.to_owned())
+        });
+        let sonarqube_token = env.path("ALERT_GATEWAY_SONARQUBE_TOKEN_FILE", "/run/secrets/sonarqube-token");
+        let minute = |value: &str| value.parse().ok().filter(|seconds| *seconds >= 10).map(Duration::from_secs);
+        let sonarqube_period = env.or("ALERT_GATEWAY_SONARQUBE_PERIOD", Duration::from_secs(300), "seconds, 10 or more", minute);
         let from = env.optional("ALERT_GATEWAY_REDIRECT_LISTEN", address, |value| value.parse().ok());
         let to = env.optional("ALERT_GATEWAY_REDIRECT_TO", "an address such as https://mattermost.cicd.local:8065", redirect::target);
         if from.is_some() != to.is_some() {
@@ -86,6 +103,9 @@ impl Settings {
                 events: events?,
                 sonarqube: sonarqube?,
                 webhook: webhook?,
+                sonarqube_url,
+                sonarqube_token: sonarqube_token?,
+                sonarqube_period: sonarqube_period?,
                 redirect: from.zip(to),
             })
         })();
@@ -110,6 +130,8 @@ mod tests {
             ("ALERT_GATEWAY_EVENTS", "some"),
             ("ALERT_GATEWAY_SPOOL", "var"),
             ("ALERT_GATEWAY_REDIRECT_TO", "http://chat.lan"),
+            ("ALERT_GATEWAY_SONARQUBE_URL", "sonarqube.lan"),
+            ("ALERT_GATEWAY_SONARQUBE_PERIOD", "1"),
         ] {
             let error = Settings::read(&Env::from_iter([(name, bad)])).expect_err(bad).to_string();
             assert!(error.contains(&format!("{name} is not usable")) && error.contains(bad), "{error}");

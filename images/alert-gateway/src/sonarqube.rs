@@ -3,6 +3,8 @@
 //! Seen on 9.9 and 25.1; the recorded requests are in `tests/data`. Fields come and go between versions, so everything but the
 //! project's key may be missing or of another type.
 
+use std::time::SystemTime;
+
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -33,15 +35,51 @@ pub fn read(body: &[u8]) -> Result<Alert, &'static str> {
     let outcome = Outcome::of(&payload);
     let branch = Branch::of(&payload);
     let name = text(&payload, "/project/name").unwrap_or(project);
-    let place = [b"sonarqube".as_slice(), project.as_bytes(), branch.kind.as_bytes(), branch.name.as_bytes()];
+    let place = parts(project, branch.kind, branch.name);
     Ok(Alert {
         event: event(&payload, &place, body),
         place: Key::of(place),
         lane: Key::of([b"sonarqube".as_slice(), project.as_bytes()]),
         verdict: outcome.verdict,
-        summary: format!("{}: {:?}", outcome.title, project.chars().take(100).collect::<String>()),
+        gate: matches!(text(&payload, "/qualityGate/status"), Some("OK" | "ERROR")),
+        summary: summary(&outcome, project),
         message: message(&payload, &outcome, &branch, name),
     })
+}
+
+/// What [`read`] would have made of the webhook that never came about the gate of a branch: `payload` has its shape. The event is
+/// `found`, the time of whoever asked, because SonarQube gives none to a gate that flips.
+pub fn lost(payload: &Value, found: SystemTime) -> Option<Alert> {
+    let project = text(payload, "/project/key")?;
+    let mut outcome = Outcome::of(payload);
+    let word = if outcome.verdict == Verdict::Bad { "failed" } else { "passed again" };
+    outcome.title = format!("Quality gate {word}, as SonarQube says; its webhook never came");
+    let branch = Branch::of(payload);
+    let name = text(payload, "/project/name").unwrap_or(project);
+    let place = place(project, branch.kind, branch.name);
+    let found = found.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    Some(Alert {
+        event: Key::of([b"sonarqube lost".as_slice(), place.to_string().as_bytes(), &found.to_be_bytes()]),
+        place,
+        lane: Key::of([b"sonarqube".as_slice(), project.as_bytes()]),
+        verdict: outcome.verdict,
+        gate: true,
+        summary: summary(&outcome, project),
+        message: message(payload, &outcome, &branch, name),
+    })
+}
+
+/// A branch or a pull request of a project.
+pub fn place(project: &str, kind: &str, name: &str) -> Key {
+    Key::of(parts(project, kind, name))
+}
+
+fn parts<'a>(project: &'a str, kind: &'a str, name: &'a str) -> [&'a [u8]; 4] {
+    [b"sonarqube", project.as_bytes(), kind.as_bytes(), name.as_bytes()]
+}
+
+fn summary(outcome: &Outcome, project: &str) -> String {
+    format!("{}: {:?}", outcome.title, project.chars().take(100).collect::<String>())
 }
 
 /// The task, where there is one: an analysis. A gate that flips without analysis has none; it is known by the time of the change.
@@ -176,7 +214,7 @@ fn rating(metric: &str, value: &str) -> Option<&'static str> {
 }
 
 /// A text that is there, is one, and is not empty.
-fn text<'a>(payload: &'a Value, pointer: &str) -> Option<&'a str> {
+pub fn text<'a>(payload: &'a Value, pointer: &str) -> Option<&'a str> {
     payload.pointer(pointer)?.as_str().filter(|text| !text.trim().is_empty())
 }
 

@@ -5,6 +5,7 @@
 //! | `queue/NUMBER.json` | an alert that waits; numbers grow |
 //! | `dead/NUMBER.json` | an alert that Mattermost refused for good |
 //! | `replay/NUMBER.json` | a dead letter that somebody wants to be tried again |
+//! | `since` | when a gateway first opened the folder, in seconds since 1970 |
 //! | `done.log` | what was posted or refused in the last 30 days, see [`log`] |
 //! | `lock` | held by the one gateway that runs |
 //!
@@ -75,6 +76,7 @@ pub struct Spool {
     folder: PathBuf,
     wanted: Wanted,
     limit: usize,
+    since: u64,
     state: Mutex<State>,
     changed: Condvar,
     _lock: fs_err::File,
@@ -94,6 +96,8 @@ struct State {
     done: HashMap<Key, u64>,
     /// The last verdict of each place that was kept.
     last: HashMap<Key, Verdict>,
+    /// The last verdict of each place that was a quality gate's.
+    gates: HashMap<Key, Verdict>,
     dead: usize,
     log: Log,
 }
@@ -103,6 +107,7 @@ struct Waiting {
     place: Key,
     lane: Key,
     verdict: Verdict,
+    gate: bool,
     since: SystemTime,
 }
 
@@ -117,6 +122,7 @@ impl Spool {
         }
         let lock = fs_err::File::create(folder.join("lock"))?;
         lock.file().try_lock().map_err(|_| Error::failed(format!("{} is in use by another gateway", folder.display())))?;
+        let since = since(&folder.join("since"))?;
         let (log, lines) = Log::open(&folder.join("done.log"), now(), REMEMBERED)?;
         let mut state = State {
             next: 1,
@@ -127,12 +133,16 @@ impl Spool {
             writing: HashSet::new(),
             done: HashMap::new(),
             last: HashMap::new(),
+            gates: HashMap::new(),
             dead: 0,
             log,
         };
         let mut posted = HashSet::new();
         for line in lines {
             state.last.insert(line.place, line.verdict);
+            if line.gate {
+                state.gates.insert(line.place, line.verdict);
+            }
             state.done.insert(line.event, line.at);
             if line.end == End::Posted {
                 posted.insert(line.event);
@@ -160,7 +170,7 @@ impl Spool {
             }
         }
         let (state, changed) = (Mutex::new(state), Condvar::new());
-        Ok(Spool { folder: folder.to_owned(), wanted, limit, state, changed, _lock: lock })
+        Ok(Spool { folder: folder.to_owned(), wanted, limit, since, state, changed, _lock: lock })
     }
 
     /// Takes an alert. After `Ok` it survives a crash of the machine.
@@ -197,6 +207,16 @@ impl Spool {
         drop(state);
         self.changed.notify_all();
         written.map(|()| Accepted::Kept(number)).map_err(Refused::Disk)
+    }
+
+    /// The last verdict of a quality gate about `place` that came, posted or waiting.
+    pub fn gate(&self, place: Key) -> Option<Verdict> {
+        self.state().gates.get(&place).copied()
+    }
+
+    /// When a gateway first opened the folder, in seconds since 1970: what was before, nobody was to be told.
+    pub fn since(&self) -> u64 {
+        self.since
     }
 
     /// The oldest alert whose lane is ready, and is not behind another of its lane.
@@ -309,10 +329,13 @@ impl Spool {
 
 impl State {
     fn push(&mut self, number: u64, alert: &Alert, since: SystemTime) {
-        let Alert { event, place, lane, verdict, .. } = *alert;
-        self.waiting.insert(number, Waiting { event, place, lane, verdict, since });
+        let Alert { event, place, lane, verdict, gate, .. } = *alert;
+        self.waiting.insert(number, Waiting { event, place, lane, verdict, gate, since });
         self.queued.insert(event);
         self.last.insert(place, verdict);
+        if gate {
+            self.gates.insert(place, verdict);
+        }
         let numbers = self.lanes.entry(lane).or_default();
         // Two that are written at once may come in the other order.
         let at = numbers.partition_point(|other| *other < number);
@@ -340,7 +363,7 @@ impl State {
     }
 
     fn note(&mut self, waiting: &Waiting, end: End) -> std::io::Result<()> {
-        let line = Line { at: now(), event: waiting.event, place: waiting.place, end, verdict: waiting.verdict };
+        let line = Line { at: now(), event: waiting.event, place: waiting.place, end, verdict: waiting.verdict, gate: waiting.gate };
         self.done.insert(line.event, line.at);
         self.log.append(&line)?;
         if self.log.is_long() {
@@ -401,6 +424,17 @@ fn numbers(folder: &Path) -> Result<Vec<u64>> {
 /// A rename survives a crash of the machine once its folder is synced.
 fn sync(folder: &Path) -> std::io::Result<()> {
     fs_err::File::open(folder)?.sync_all()
+}
+
+/// Reads the time, or writes it where there is none yet.
+fn since(path: &Path) -> Result<u64> {
+    if let Some(since) = fs_err::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()) {
+        return Ok(since);
+    }
+    let (since, beside) = (now(), path.with_extension("new"));
+    fs_err::write(&beside, format!("{since}\n"))?;
+    fs_err::rename(&beside, path)?;
+    Ok(since)
 }
 
 fn now() -> u64 {

@@ -46,6 +46,7 @@ fn start(tls: bool, queue: usize) -> Running {
         spool: Arc::clone(&spool),
         mattermost: Arc::new(post::Mattermost { file: settings.webhook.clone(), client: tls::client(&settings.ca).expect("roots") }),
         delivered: Arc::default(),
+        reconciled: None,
         taken: gateway::Taken::default(),
     };
     let config = tls.then(|| tls::server(&settings.cert, &settings.key).expect("a pair"));

@@ -4,8 +4,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crate::Secret;
+
 /// An answer larger than this is none that anybody here waits for.
 const LIMIT: u64 = 64 * 1024;
+/// A page of a list may be larger.
+const LARGE: u64 = 4 * 1024 * 1024;
 
 /// What the server said.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -78,7 +82,21 @@ impl Write for Until {
 /// # Errors
 /// In words, where the connection breaks or the answer is not HTTP.
 pub fn get(connection: impl Read + Write, host: &str, path: &str) -> Result<Answer, String> {
-    exchange(connection, format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n").as_bytes())
+    exchange(connection, format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n").as_bytes(), LIMIT)
+}
+
+/// `GET path` with an `Authorization`, as [`get`]; the answer may be 4 MiB.
+///
+/// # Errors
+/// As [`get`]; also where the answer is larger.
+pub fn get_as(connection: impl Read + Write, host: &str, path: &str, authorization: &Secret) -> Result<Answer, String> {
+    let head =
+        format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\nAuthorization: {}\r\n\r\n", authorization.expose());
+    let answer = exchange(connection, head.as_bytes(), LARGE)?;
+    match answer.head.len() + answer.body.len() + 4 < usize::try_from(LARGE).unwrap_or(usize::MAX) {
+        true => Ok(answer),
+        false => Err(format!("the answer is larger than {LARGE} bytes")),
+    }
 }
 
 /// `POST path` with a JSON body, as [`get`].
@@ -88,15 +106,15 @@ pub fn get(connection: impl Read + Write, host: &str, path: &str) -> Result<Answ
 pub fn post(connection: impl Read + Write, host: &str, path: &str, body: &[u8]) -> Result<Answer, String> {
     let length = body.len();
     let head = format!("POST {path} HTTP/1.0\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
-    exchange(connection, &[head.as_bytes(), body].concat())
+    exchange(connection, &[head.as_bytes(), body].concat(), LIMIT)
 }
 
 /// The request is HTTP/1.0 (RFC 1945), to which no server answers in chunks: the body ends with the connection.
-fn exchange(mut connection: impl Read + Write, request: &[u8]) -> Result<Answer, String> {
+fn exchange(mut connection: impl Read + Write, request: &[u8], limit: u64) -> Result<Answer, String> {
     // Who refuses a request may answer and close before having read all of it: the answer counts, not the broken pipe.
     let sent = connection.write_all(request).and_then(|()| connection.flush());
     let mut bytes = Vec::new();
-    let read = connection.take(LIMIT).read_to_end(&mut bytes);
+    let read = connection.take(limit).read_to_end(&mut bytes);
     let text = String::from_utf8_lossy(&bytes);
     let parsed = parse(&text);
     match (sent, read) {

@@ -1,6 +1,6 @@
 //! `done.log`: a line for each alert that was posted or refused, so that the same event is not posted again.
 //!
-//! `SECONDS EVENT PLACE posted|refused bad|good`. A line that was cut by a crash, or by a full disk, is skipped.
+//! `SECONDS EVENT PLACE posted|refused bad|good|broken`, the last where a failure is not that of a quality gate. A line that was cut by a crash, or by a full disk, is skipped.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -27,13 +27,15 @@ pub struct Line {
     pub place: Key,
     pub end: End,
     pub verdict: Verdict,
+    /// As in [`crate::alert::Alert`].
+    pub gate: bool,
 }
 
 impl Line {
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
         let key = |words: &mut std::str::Split<'_, char>| Key::try_from(words.next()?.to_owned()).ok();
-        let parsed = Line {
+        let mut parsed = Line {
             at: words.next()?.parse().ok()?,
             event: key(&mut words)?,
             place: key(&mut words)?,
@@ -41,18 +43,25 @@ impl Line {
                 let word = words.next()?;
                 move |(end, name)| (name == word).then_some(end)
             })?,
-            verdict: match words.next()? {
-                "bad" => Verdict::Bad,
-                "good" => Verdict::Good,
-                _ => return None,
-            },
+            verdict: Verdict::Bad,
+            gate: true,
         };
+        match words.next()? {
+            "bad" => {}
+            "good" => parsed.verdict = Verdict::Good,
+            "broken" => parsed.gate = false,
+            _ => return None,
+        }
         words.next().is_none().then_some(parsed)
     }
 
     fn text(&self) -> String {
         let end = if self.end == End::Posted { "posted" } else { "refused" };
-        let verdict = if self.verdict == Verdict::Bad { "bad" } else { "good" };
+        let verdict = match (self.verdict, self.gate) {
+            (Verdict::Good, _) => "good",
+            (Verdict::Bad, true) => "bad",
+            (Verdict::Bad, false) => "broken",
+        };
         format!("{} {} {} {end} {verdict}\n", self.at, self.event, self.place)
     }
 }
@@ -126,7 +135,7 @@ mod tests {
     use super::*;
 
     fn line(at: u64, event: &str, place: &str, verdict: Verdict) -> Line {
-        Line { at, event: Key::of([event.as_bytes()]), place: Key::of([place.as_bytes()]), end: End::Posted, verdict }
+        Line { at, event: Key::of([event.as_bytes()]), place: Key::of([place.as_bytes()]), end: End::Posted, verdict, gate: true }
     }
 
     #[test]
@@ -135,7 +144,7 @@ mod tests {
         let path = folder.path().join("done.log");
         let (mut log, lines) = Log::open(&path, 1000, 100).expect("opened");
         assert_eq!(lines, []);
-        let all = [line(950, "a", "p", Verdict::Good), Line { end: End::Refused, ..line(960, "b", "p", Verdict::Bad) }];
+        let all = [line(950, "a", "p", Verdict::Good), Line { end: End::Refused, gate: false, ..line(960, "b", "p", Verdict::Bad) }];
         for line in &all {
             log.append(line).expect("written");
         }

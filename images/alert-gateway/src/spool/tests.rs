@@ -4,7 +4,15 @@ use super::*;
 pub fn alert(project: &str, event: &str, verdict: Verdict) -> Alert {
     let key = Key::of([project.as_bytes()]);
     let summary = format!("{project} {event}");
-    Alert { event: Key::of([event.as_bytes()]), place: key, lane: key, verdict, message: serde_json::json!({ "text": summary }), summary }
+    Alert {
+        event: Key::of([event.as_bytes()]),
+        place: key,
+        lane: key,
+        verdict,
+        gate: true,
+        message: serde_json::json!({ "text": summary }),
+        summary,
+    }
 }
 
 fn bad(project: &str, event: &str) -> Alert {
