@@ -4,9 +4,11 @@
 //! asked afterwards what it has taken. Pure parts decide (`wanted` and `found` → changes); [`api`] alone talks, [`ready`] alone writes.
 
 pub mod api;
+pub mod jenkins;
 pub mod ready;
 pub mod sonarqube;
 pub mod truststore;
+pub mod yaml;
 
 use images::{Class, Error, Result};
 
@@ -23,6 +25,7 @@ pub use ready::{Applied, Bundle, Ready};
 /// Where the site has no CA or no secrets yet.
 pub fn bundle(tool: Tool, folder: &Folder, site: &Site, secrets: &Secrets) -> Result<Option<Bundle>> {
     Ok(match tool {
+        Tool::Jenkins if site.jenkins.is_some() => Some(jenkins::bundle(folder, site, secrets)?),
         Tool::Sonarqube if site.sonarqube.is_some() => Some(sonarqube::bundle(folder, site, secrets)?),
         _ => None,
     })

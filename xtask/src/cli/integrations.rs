@@ -1,12 +1,12 @@
 //! `cargo xtask integrations`: the other side, at Jenkins, GitLab and SonarQube.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use images::{Class, Error, Result};
 use url::Url;
 
 use crate::integrations::api::Scheme;
-use crate::integrations::{self, Api, Applied, Bundle, sonarqube};
+use crate::integrations::{self, Api, Applied, Bundle, jenkins, sonarqube};
 use crate::output::Output;
 use crate::provision::Tool;
 use crate::server::Patience;
@@ -26,6 +26,7 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Verb {
+    Jenkins(JenkinsArgs),
     Sonarqube(SonarqubeArgs),
 }
 
@@ -45,6 +46,24 @@ struct Common {
     ca: Option<PathBuf>,
 }
 
+/// Its Mattermost plugin: verdicts of builds and quality gates, each in its channel
+///
+/// The token file holds USER:TOKEN, an API token of an administrator. The three files of Jenkins' are changed with or without it.
+#[derive(clap::Args)]
+struct JenkinsArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Merge unclassified.mattermostNotifier into this jenkins.yaml, and leave every other line as it is
+    #[arg(long, value_name = "FILE")]
+    jenkins_yaml: Option<PathBuf>,
+    /// Put the webhook's address into this folder of Jenkins' secret files: a reload reads it
+    #[arg(long, value_name = "DIR")]
+    secrets_dir: Option<PathBuf>,
+    /// Put the webhook's address into this file for docker run --env-file: only a restart reads it
+    #[arg(long, value_name = "FILE")]
+    jenkins_env: Option<PathBuf>,
+}
+
 /// Webhooks to the alert gateway, and trust for SonarQube's Java
 ///
 /// The token is a user token of an account with Administer System.
@@ -57,8 +76,38 @@ struct SonarqubeArgs {
 /// Runs the verb.
 pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     match &args.tool {
+        Verb::Jenkins(args) => jenkins(args, out),
         Verb::Sonarqube(args) => sonarqube(args, out),
     }
+}
+
+fn jenkins(args: &JenkinsArgs, out: &mut Output) -> Result<()> {
+    let at = At::open(&args.common, Tool::Jenkins, out)?;
+    let Some(ours) = at.site.jenkins.as_ref() else { return Err(integrations::not_in_site(Tool::Jenkins)) };
+    let wanted = jenkins::Wanted::of(&at.site, ours, &at.secrets);
+    if wanted.builds.is_none() {
+        out.say("Jenkins has no webhook yet: cargo xtask provision makes it, and then the files with its address come too");
+    }
+    let mut edited = false;
+    let mut edit = |path: &Option<PathBuf>, with: &dyn Fn(&Path, &jenkins::Wanted) -> Result<bool>| -> Result<()> {
+        let Some(path) = path else { return Ok(()) };
+        let new = with(path, &wanted)?;
+        edited |= new;
+        out.result(format!("{} {}", if new { "changed" } else { "already right:" }, path.display()));
+        Ok(())
+    };
+    edit(&args.jenkins_yaml, &jenkins::merge)?;
+    edit(&args.secrets_dir, &jenkins::put_secret)?;
+    edit(&args.jenkins_env, &jenkins::put_line)?;
+    if let Some((mut api, mut applied)) = at.api(&args.common, &ours.url, Scheme::Basic)? {
+        let changes = jenkins::apply(&mut api, &wanted, edited, &mut applied)?;
+        tell(&api, &applied, &changes, out)?;
+    } else if edited {
+        out.say("Jenkins reads jenkins.yaml and secret files at a reload, jenkins.env at a restart");
+    }
+    at.point_to_steps(out);
+    out.result("in the chat, everybody once: /jenkins connect USER API-TOKEN; then /jenkins build JOB, /jenkins get-log JOB");
+    Ok(())
 }
 
 fn sonarqube(args: &SonarqubeArgs, out: &mut Output) -> Result<()> {

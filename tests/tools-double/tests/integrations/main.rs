@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test with a place")]
 
 mod contract;
+mod jenkins;
 mod sonarqube;
 
 use std::path::Path;

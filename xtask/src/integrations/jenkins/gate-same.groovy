@@ -1,0 +1,1 @@
+                        mattermostSend(channel: '{ALERTS}', color: 'danger', message: message)
