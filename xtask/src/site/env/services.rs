@@ -59,7 +59,13 @@ pub(super) fn alert_gateway(site: &Site, secrets: &Secrets, problems: &mut Vec<E
             &[("ALERT_GATEWAY_REDIRECT_LISTEN", &listen), ("ALERT_GATEWAY_REDIRECT_TO", &site.url())],
         );
     }
-    if site.sonarqube.is_some() {
+    if let Some(sonarqube) = &site.sonarqube {
+        env.section(
+            "Asked for alerts that never arrived, with the token in secrets.env",
+            &[("ALERT_GATEWAY_SONARQUBE_URL", sonarqube.url.as_str())],
+        );
+        let token = secrets.get(Name::SonarqubeToken);
+        env.secret_files.extend(token.map(|token| ("sonarqube-token", Secret::new(token.expose()))));
         env.secret_files.insert("sonarqube", Secret::new(secret(secrets, Name::SonarqubeSecret, problems)));
         // Provisioning makes the webhook, after the first start: until then the gateway keeps what comes.
         let webhooks = Desired::of(site).webhooks;
@@ -106,9 +112,10 @@ mod tests {
         let secrets = Secrets::parse("SONARQUBE_WEBHOOK_SECRET=sonarqube-secret-of-the-test\n", "secrets.env").expect("good");
         assert!(!alert_gateway(&site, &secrets, &mut problems).secret_files().contains_key("sonarqube-webhook"));
         let made = format!("SONARQUBE_WEBHOOK_SECRET=sonarqube-secret-of-the-test\n{name}=https://chat.example.lan/hooks/the-id\n");
-        let secrets = Secrets::parse(&made, "secrets.env").expect("good");
+        let secrets = Secrets::parse(&format!("{made}SONARQUBE_TOKEN=squ_0123456789\n"), "secrets.env").expect("good");
         let files = alert_gateway(&site, &secrets, &mut problems).secret_files();
         assert_eq!(files["sonarqube-webhook"].expose(), "https://mattermost.cicd.local:8443/hooks/the-id");
+        assert_eq!(files["sonarqube-token"].expose(), "squ_0123456789");
         assert!(problems.is_empty());
     }
 }

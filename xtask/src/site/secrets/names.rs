@@ -24,6 +24,7 @@ pub enum Name {
     GitlabPluginKey,
     GitlabPluginSecret,
     SonarqubeSecret,
+    SonarqubeToken,
     GitlabOauthId,
     GitlabOauthSecret,
     SmtpPassword,
@@ -40,7 +41,7 @@ pub enum Origin {
 
 impl Name {
     /// Every secret, in the order in which a new file has them.
-    pub const ALL: [Name; 12] = [
+    pub const ALL: [Name; 13] = [
         Name::DatabasePassword,
         Name::TurnSecret,
         Name::AtRestKey,
@@ -50,6 +51,7 @@ impl Name {
         Name::GitlabPluginKey,
         Name::GitlabPluginSecret,
         Name::SonarqubeSecret,
+        Name::SonarqubeToken,
         Name::GitlabOauthId,
         Name::GitlabOauthSecret,
         Name::SmtpPassword,
@@ -67,6 +69,7 @@ impl Name {
             Name::GitlabPluginKey => "MATTERMOST_GITLAB_PLUGIN_KEY",
             Name::GitlabPluginSecret => "MATTERMOST_GITLAB_PLUGIN_SECRET",
             Name::SonarqubeSecret => "SONARQUBE_WEBHOOK_SECRET",
+            Name::SonarqubeToken => "SONARQUBE_TOKEN",
             Name::GitlabOauthId => "GITLAB_OAUTH_ID",
             Name::GitlabOauthSecret => "GITLAB_OAUTH_SECRET",
             Name::SmtpPassword => "MATTERMOST_SMTP_PASSWORD",
@@ -90,6 +93,7 @@ impl Name {
             Name::GitlabPluginKey => "the GitLab plugin encrypts people's tokens with it",
             Name::GitlabPluginSecret => "GitLab shows it when it sends events to the GitLab plugin",
             Name::SonarqubeSecret => "SonarQube signs its webhooks with it",
+            Name::SonarqubeToken => "with it the alert gateway asks SonarQube for alerts that never arrived",
             Name::GitlabOauthId => "application ID of the OAuth application in GitLab",
             Name::GitlabOauthSecret => "secret of the OAuth application in GitLab",
             Name::SmtpPassword => "password of the account that sends mail",
@@ -104,7 +108,7 @@ impl Name {
             // The plugins give the characters themselves to AES: 16, 24 or 32 of them, and nothing else. For the other two, 32 is the least.
             Name::AtRestKey | Name::PublicLinkSalt | Name::JenkinsPluginKey | Name::GitlabPluginKey => Origin::Generated(32),
             Name::AdministratorPassword => Origin::Generated(24),
-            Name::GitlabOauthId | Name::GitlabOauthSecret | Name::SmtpPassword => Origin::Given,
+            Name::SonarqubeToken | Name::GitlabOauthId | Name::GitlabOauthSecret | Name::SmtpPassword => Origin::Given,
         }
     }
 
@@ -118,6 +122,7 @@ impl Name {
             Name::AtRestKey | Name::PublicLinkSalt => (32, 200, Token, "32 to 200 of A-Z a-z 0-9 . _ ~ + / = -"),
             Name::JenkinsPluginKey | Name::GitlabPluginKey => (32, 32, Token, "exactly 32 of A-Z a-z 0-9 . _ ~ + / = -"),
             Name::AdministratorPassword => (8, 72, Any, "8 to 72 bytes"),
+            Name::SonarqubeToken => (10, 200, Token, "10 to 200 of A-Z a-z 0-9 . _ ~ + / = -"),
             Name::GitlabOauthId | Name::GitlabOauthSecret => (1, 200, Token, "1 to 200 of A-Z a-z 0-9 . _ ~ + / = -"),
             Name::SmtpPassword => (1, 1000, Any, "1 to 1000 bytes"),
         }
@@ -172,6 +177,7 @@ impl Name {
             Name::GitlabPluginKey => &["restart mattermost", "everybody links their GitLab account again: `/gitlab connect`"],
             Name::GitlabPluginSecret => &["restart mattermost", "give the new value to the webhooks in GitLab that lead to the plugin"],
             Name::SonarqubeSecret => &["restart alert-gateway", "give the new value to the webhooks in SonarQube"],
+            Name::SonarqubeToken => &["restart alert-gateway"],
             Name::GitlabOauthId | Name::GitlabOauthSecret | Name::SmtpPassword => &["restart mattermost"],
         }
     }

@@ -24,7 +24,7 @@ fn filled() -> Secrets {
 fn what_is_missing_is_generated_in_its_form_and_only_once() {
     let mut secrets = Secrets::default();
     let made = secrets.fill(|_| true, &mut system_random).expect("filled");
-    let given = [Name::GitlabOauthId, Name::GitlabOauthSecret, Name::SmtpPassword];
+    let given = [Name::SonarqubeToken, Name::GitlabOauthId, Name::GitlabOauthSecret, Name::SmtpPassword];
     assert_eq!(made, Name::ALL.into_iter().filter(|name| !given.contains(name)).collect::<Vec<_>>());
     for name in &made {
         let value = secrets.get(*name).expect("made").expose();
