@@ -20,13 +20,26 @@ pub fn command(program: &str) -> Command {
     command
 }
 
-/// Makes the cluster where there is none, and refuses one of another major version.
-pub fn ensure(settings: &Settings) -> Result<()> {
+/// Makes the cluster where there is none, and refuses one of another major version; whether it was there.
+pub fn ensure(settings: &Settings) -> Result<bool> {
     let version = settings.data.join("PG_VERSION");
     if version.is_file() {
-        return same_version(&fs_err::read_to_string(version)?, &run(command("postgres").arg("--version"), "")?, &settings.data);
+        same_version(&fs_err::read_to_string(version)?, &run(command("postgres").arg("--version"), "")?, &settings.data)?;
+        return Ok(true);
     }
-    first_start(settings)
+    first_start(settings)?;
+    Ok(false)
+}
+
+/// Gives the role of a cluster that was there the password of the secret file: it may have been rotated, or the cluster restored. Who
+/// goes back to an older secret gets the older password with it. Without the file, the role keeps what it has.
+pub fn set_password(settings: &Settings) -> Result<()> {
+    if !settings.password_file.exists() {
+        return Ok(());
+    }
+    let password = secret::read_value(&settings.password_file, 8)?;
+    let statement = format!("ALTER ROLE \"{}\" PASSWORD '{}'\n", settings.role.as_str(), quoted(&password));
+    single_user(&settings.data, "postgres", &statement)
 }
 
 /// Writes `entrypoint.conf` and `pg_hba.conf`, and has `postgresql.conf` include the former: a restored cluster may lack it.
@@ -101,12 +114,17 @@ fn refuse_what_cannot_be_renamed_over(data: &Path) -> Result<()> {
 /// The password goes through standard input: no argument, no variable, no socket that others could reach.
 fn role_and_database(settings: &Settings, password: &Secret) -> String {
     let (role, database) = (settings.role.as_str(), settings.database.as_str());
-    let password = password.expose().replace('\'', "''");
+    let password = quoted(password);
     format!(
         "CREATE ROLE \"{role}\" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD '{password}'\n\
          CREATE DATABASE \"{database}\" OWNER \"{role}\"\n\
          REVOKE ALL ON DATABASE \"{database}\" FROM PUBLIC\n"
     )
+}
+
+/// As it stands between two quotes.
+fn quoted(password: &Secret) -> String {
+    password.expose().replace('\'', "''")
 }
 
 /// Since PostgreSQL 15 only its owner may create in the schema `public`, and Mattermost's migrations do.

@@ -1,5 +1,5 @@
 //! Starts PostgreSQL for Mattermost: the first start makes a cluster, a role and a database, whole or not at all; every start
-//! writes what the environment says about network and TLS; then this process becomes `postgres`.
+//! gives the role its password and writes what the environment says about network and TLS; then this process becomes `postgres`.
 //!
 //! # Commands
 //! - none, or `-c NAME=VALUE` any number of times, which `postgres` gets: starts.
@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | `PGDATA` | `/var/lib/postgresql/data` | the cluster: a folder *below* the volume, because it is put there by one rename |
 //! | `POSTGRES_ROLE`, `POSTGRES_DB` | `mattermost` | a role without privileges, and the database that it owns |
-//! | `POSTGRES_PASSWORD_FILE` | `/run/secrets/postgres` | the role's password; read at the first start only |
+//! | `POSTGRES_PASSWORD_FILE` | `/run/secrets/postgres` | the role's password, which it gets at each start; a cluster that is there needs none |
 //! | `POSTGRES_LISTEN_ADDRESSES` | `*` | as `listen_addresses` |
 //! | `POSTGRES_PORT` | 5432 | TCP, and part of the socket's name |
 //! | `POSTGRES_SOCKET_DIR` | `/run/postgresql` | folder of the Unix socket |
@@ -55,8 +55,11 @@ fn start(env: &Env, options: &[String]) -> Result<()> {
     let settings = Settings::read(env)?;
     refuse_root(&fs_err::read_to_string("/proc/self/status")?)?;
     settings.check_tls_files()?;
-    cluster::ensure(&settings)?;
+    let was_there = cluster::ensure(&settings)?;
     cluster::configure(&settings)?;
+    if was_there {
+        cluster::set_password(&settings)?;
+    }
     Err(entrypoint::exec(cluster::command("postgres").arg("-D").arg(&settings.data).args(options)))
 }
 

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 const PASSWORD: &str = "correct-horse-battery";
+const ROTATED: &str = "another-$password-of-the-test";
 
 /// A line that libtest does not swallow.
 fn skipped(why: &str) {
@@ -126,11 +127,15 @@ impl Site {
 
     /// As a client on the network would.
     fn psql(&self, tls: &str, user: &str, sql: &str) -> Output {
+        self.psql_with(PASSWORD, tls, user, sql)
+    }
+
+    fn psql_with(&self, password: &str, tls: &str, user: &str, sql: &str) -> Output {
         let target = format!("host=127.0.0.1 port={} user={user} dbname=mattermost {tls}", self.port);
         let mut psql = command(self.bin.join("psql"));
         psql.args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql])
             .arg(target)
-            .env("PGPASSWORD", PASSWORD)
+            .env("PGPASSWORD", password)
             .env("PGCONNECT_TIMEOUT", "10");
         run(&mut psql)
     }
@@ -176,11 +181,19 @@ fn the_role_owns_its_schema_over_tls_alone_and_the_next_start_keeps_what_it_wrot
     let arguments = fs_err::read(format!("/proc/{}/cmdline", running.0.id())).expect("readable");
     assert!(arguments.starts_with(b"postgres\0-D\0"), "{}", String::from_utf8_lossy(&arguments));
     stop(running);
-    fs_err::remove_file(site.path("password")).expect("only the first start needs it");
+
+    fs_err::write(site.path("password"), ROTATED).expect("written");
     let running = site.start();
-    assert_eq!(said(&site.psql(&verified, "mattermost", "SELECT id FROM posts")), "7\n");
+    let old = site.psql(&verified, "mattermost", "SELECT 1");
+    assert!(!old.status.success() && said(&old).contains("password authentication failed"), "{}", said(&old));
+    assert_eq!(said(&site.psql_with(ROTATED, &verified, "mattermost", "SELECT id FROM posts")), "7\n");
     stop(running);
-    assert!(!site.log().contains(PASSWORD), "the password is in the log");
+
+    fs_err::remove_file(site.path("password")).expect("a cluster that is there needs none");
+    let running = site.start();
+    assert_eq!(said(&site.psql_with(ROTATED, &verified, "mattermost", "SELECT id FROM posts")), "7\n");
+    stop(running);
+    assert!(!site.log().contains(PASSWORD) && !site.log().contains(ROTATED), "a password is in the log");
 }
 
 #[test]

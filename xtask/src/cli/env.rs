@@ -167,6 +167,7 @@ impl Wanted {
             secrets.rotate(*name, &mut system_random)?;
             said.push(format!("{} is new. Now:", name.name()));
             said.extend(name.after_rotation().iter().map(|step| format!("  - {step}")));
+            said.push("`cargo xtask up` restarts what has to be restarted".to_owned());
         }
         let envs = environments(site, &secrets)?;
         Ok(Wanted { folder: folder.clone(), secrets, envs, kept, said })

@@ -163,10 +163,7 @@ impl Name {
     /// What has to be done after the value has changed, in the order in which it is done.
     pub const fn after_rotation(self) -> &'static [&'static str] {
         match self {
-            Name::DatabasePassword => &[
-                "tell PostgreSQL, which read the old one at its first start only: as its superuser, `\\password mattermost` in psql",
-                "restart mattermost",
-            ],
+            Name::DatabasePassword => &["restart postgres, which gives the role its password when it starts, and mattermost with it"],
             Name::TurnSecret => {
                 &["restart coturn and mattermost together: until then, and for calls that are under way, the relay refuses"]
             }
