@@ -1,7 +1,7 @@
 //! Claims about Coturn under Docker, asked with a TURN client.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use images::Result;
 use xtask::turn::{Client, Credential, Failure, Family, Said, Transport};
@@ -21,6 +21,7 @@ pub const CLAIMS: &[Claim] = &[
     claim("coturn::it_gives_an_allocation_for_each_relay_port_and_no_more", &[], fills_up),
     claim("coturn::its_secret_shows_nowhere_and_every_option_is_understood", &[], keeps_its_secret),
     claim("coturn::its_own_client_gets_back_what_it_sends", &["turnutils_uclient"], its_own_client),
+    claim("coturn::it_stops_at_once", &[], stops),
     claim("coturn::a_secret_that_others_can_read_is_refused", &[], refuses_an_open_secret),
 ];
 
@@ -215,6 +216,15 @@ fn its_own_client(world: &World) -> Result<()> {
     let outcome = outcome?;
     let told = said(&outcome);
     assert!(outcome.success() && told.contains("tot_send_msgs=20, tot_recv_msgs=20"), "{told}");
+    Ok(())
+}
+
+fn stops(world: &World) -> Result<()> {
+    let relay = Relay::start(world)?;
+    relay.client(good()).allocate(Family::V4).expect("an allocation");
+    let start = Instant::now();
+    relay.container.docker("stop --time 20").capture()?;
+    assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());
     Ok(())
 }
 
