@@ -3,6 +3,8 @@
 //! Mattermost's release cannot be fetched by a test, so its place is taken by the API double (`--mattermost double`), and every claim
 //! here is one about the stack with the double.
 
+mod renewed;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -29,6 +31,7 @@ pub const CLAIMS: &[Claim] = &[
     claim("stack::nobody_on_the_lan_comes_before_the_administrator", private_first_start),
     claim("stack::no_secret_is_in_inspect_argv_logs_or_the_compose_file", no_secret_shows),
     claim("stack::a_changed_setting_replaces_its_service_alone_and_one_that_fails_is_taken_back", changes),
+    claim("stack::a_rotated_secret_and_a_renewed_certificate_reach_what_runs_and_replace_only_what_has_them", renewed::reaches_what_runs),
     claim("stack::up_that_is_killed_anywhere_is_finished_by_the_next_one", killed),
     claim("stack::what_is_in_the_way_is_named_before_anything_starts", in_the_way),
     claim("stack::down_keeps_the_data_and_with_volumes_leaves_nothing", down),
