@@ -18,17 +18,22 @@ pub(super) const GITLAB: &str = "com.github.manland.mattermost-plugin-gitlab";
 pub(super) const JENKINS: &str = "jenkins";
 
 /// What Mattermost 11's team edition takes, and does nothing with.
-const NOT_IN_TEAM: [&str; 9] = [
+const NOT_IN_TEAM: [&str; 10] = [
     "MM_ANNOUNCEMENTSETTINGS_BANNERCOLOR",
     "MM_ANNOUNCEMENTSETTINGS_BANNERTEXT",
     "MM_ANNOUNCEMENTSETTINGS_BANNERTEXTCOLOR",
     "MM_ANNOUNCEMENTSETTINGS_ENABLEBANNER",
+    "MM_CALLS_RTCD_SERVICE_URL",
     "MM_GUESTACCOUNTSSETTINGS_ENABLE",
     "MM_METRICSSETTINGS_ENABLE",
     "MM_METRICSSETTINGS_LISTENADDRESS",
     "MM_SERVICESETTINGS_ENABLECUSTOMGROUPS",
     "MM_SERVICESETTINGS_ENFORCEMULTIFACTORAUTHENTICATION",
 ];
+
+/// Settings of what Entry mode, which is the enterprise edition without a licence, does not have: several nodes, and compliance. Only
+/// `[mattermost.extra]` has them. Of calls in groups its makers' documents and code say different things, so nothing is said here.
+const NOT_IN_ENTRY: [&str; 2] = ["MM_CLUSTERSETTINGS_", "MM_COMPLIANCESETTINGS_"];
 
 /// Everything that Mattermost is told.
 pub(super) fn env(site: &Site, secrets: &Secrets, problems: &mut Vec<Error>) -> ServiceEnv {
@@ -376,11 +381,17 @@ fn remarks(site: &Site, secrets: &Secrets, unlisted: &[&str], env: &mut ServiceE
         env.remarks
             .push(format!("The GitLab plugin links no accounts until secrets.env has {id} and {secret}, of GitLab's OAuth application"));
     }
-    if site.edition == Edition::Team {
-        let id_loaded = ("MM_EMAILSETTINGS_PUSHNOTIFICATIONCONTENTS", "id_loaded");
-        let inert = env.settings().filter(|setting| NOT_IN_TEAM.contains(&setting.0) || *setting == id_loaded);
-        let inert: Vec<String> = inert.map(|(name, _)| format!("  {name}")).collect();
-        env.remarks.push("Without effect in the team edition:".to_owned());
+    let id_loaded = ("MM_EMAILSETTINGS_PUSHNOTIFICATIONCONTENTS", "id_loaded");
+    let without_effect = |setting: (&str, &str)| match site.edition {
+        Edition::Team => NOT_IN_TEAM.contains(&setting.0) || setting == id_loaded,
+        Edition::Enterprise => NOT_IN_ENTRY.iter().any(|prefix| setting.0.starts_with(prefix)),
+    };
+    let inert: Vec<String> = env.settings().filter(|setting| without_effect(*setting)).map(|(name, _)| format!("  {name}")).collect();
+    if !inert.is_empty() {
+        env.remarks.push(match site.edition {
+            Edition::Team => "Without effect in the team edition:".to_owned(),
+            Edition::Enterprise => "Without effect while the enterprise edition has no licence (Entry mode):".to_owned(),
+        });
         env.remarks.extend(inert);
     }
 }

@@ -163,6 +163,28 @@ fn every_mistake_in_extra_is_told_at_once() {
 }
 
 #[test]
+fn what_the_edition_does_not_have_is_named_in_a_comment() {
+    let extra = "[mattermost.extra]\nMM_CLUSTERSETTINGS_ENABLE = \"true\"\nMM_COMPLIANCESETTINGS_ENABLE = \"true\"\n\
+                 MM_CALLS_RTCD_SERVICE_URL = \"https://rtcd.cicd.local\"\n";
+    let comment = |edition: &str, extra: &str| {
+        let text = mattermost(&format!("edition = \"{edition}\"\n{extra}")).text(Service::Mattermost).expect("a text");
+        let after = text.lines().skip_while(|line| !line.starts_with("# Without effect")).map(str::to_owned);
+        after.take_while(|line| line.starts_with("# Without effect") || line.starts_with("#   MM_")).collect::<Vec<_>>()
+    };
+    assert_eq!(comment("enterprise", ""), [""; 0]);
+    assert_eq!(
+        comment("enterprise", extra),
+        [
+            "# Without effect while the enterprise edition has no licence (Entry mode):",
+            "#   MM_CLUSTERSETTINGS_ENABLE",
+            "#   MM_COMPLIANCESETTINGS_ENABLE"
+        ]
+    );
+    let team = comment("team", extra);
+    assert!(team.len() > 6 && team.contains(&"#   MM_CALLS_RTCD_SERVICE_URL".to_owned()), "{team:?}");
+}
+
+#[test]
 fn extra_takes_the_place_of_what_was_derived() {
     let env = mattermost("[mattermost.extra]\nMM_CALLS_DEFAULT_ENABLED = \"false\"\nMM_PLUGINSETTINGS_PLUGINS = '{\"x\":{}}'\n");
     assert_eq!(
