@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod firewall;
 pub mod gather;
 pub mod machine;
+pub mod names;
 pub mod page;
 pub mod ports;
 pub mod site;

@@ -15,6 +15,7 @@
 
 pub mod env;
 pub mod http;
+pub mod resolve;
 pub mod secret;
 #[cfg(feature = "tls")]
 pub mod tls;
@@ -99,13 +100,21 @@ impl From<std::io::Error> for Error {
     }
 }
 
-/// The `main` of a program: runs it with its arguments and prints its error as the last thing.
+/// The `main` of a program: runs it with its arguments and prints its error as the last thing. Every program knows `resolve NAME…`.
 pub fn main(program: &str, run: impl FnOnce(&[String]) -> Result<()>) -> ExitCode {
     let arguments: Result<Vec<String>> = std::env::args_os()
         .skip(1)
         .map(|word| word.into_string().map_err(|word| Error::settings(format!("the argument {} is not UTF-8", word.display()))))
         .collect();
-    match arguments.and_then(|arguments| run(&arguments)) {
+    let done = arguments.and_then(|arguments| match arguments.as_slice() {
+        // Every program's: whoever looks at the stack asks what names mean inside each container.
+        [verb, names @ ..] if verb == "resolve" => {
+            names.iter().for_each(|name| println!("{}", resolve::line(name)));
+            Ok(())
+        }
+        arguments => run(arguments),
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{program}: error: {error}");

@@ -26,7 +26,8 @@ impl RelayRule {
     /// The rule of a site.
     pub fn of(site: &Site) -> RelayRule {
         let account = site.accounts.of(Service::Coturn).uid;
-        RelayRule { address: site.address(), calls: site.ports.calls, relay: site.ports.relay, account }
+        let address = site.media_address().map_or(site.address(), IpAddr::V4);
+        RelayRule { address, calls: site.ports.calls, relay: site.ports.relay, account }
     }
 
     /// The table of a site's rule. nft takes letters, digits and underscores; a project's name may have hyphens and begin with a digit.

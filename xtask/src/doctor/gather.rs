@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::firewall::RelayRule;
 use super::ports::{Protocol, Socket};
 use super::site::Guarded;
-use super::{Check, certificates, firewall, machine, ports, site};
+use super::{Check, certificates, firewall, machine, names, ports, site};
 use crate::cli::images::{fetch, options::StoreArgs};
 use crate::cli::{certs, env};
 use crate::engine::api::Engine;
@@ -22,7 +22,7 @@ use crate::site::pki::Wanted;
 use crate::site::pki::files::mode_of;
 use crate::site::pki::found::Found;
 use crate::site::pki::reason::Pair;
-use crate::site::{Folder, Site, SiteArgs, addresses, compose};
+use crate::site::{Folder, Service, Site, SiteArgs, addresses, compose};
 use crate::workspace::Workspace;
 
 /// Tools that only look answer at once, or something is wrong with them.
@@ -108,7 +108,26 @@ fn of_site(site: &Site, machine: &Machine, workspace: &Workspace, engine: Option
     let (built, loaded) = built(&workspace.target().join("images"), engine);
     checks.push(store(site, workspace, &wanted, wanted.iter().all(|name| built.contains(name))));
     checks.push(site::images(&wanted, &built, loaded.as_deref()));
+    checks.extend(engine.map(|engine| names(site, engine)).transpose()?.unwrap_or_default());
     Ok(checks)
+}
+
+/// What names mean inside each running container, asked there: by the program that its image starts.
+fn names(site: &Site, engine: &Engine) -> Result<Vec<Check>> {
+    let containers = engine.containers(site.project.as_str())?;
+    let inside = |service: Service| {
+        let names = names::asked(site, service, &containers);
+        let container = containers.iter().find(|container| container.service == service.name() && container.state == "running");
+        let container = container.filter(|_| !names.is_empty())?;
+        let verb = [container.program.clone(), "resolve".to_owned()].into_iter();
+        let said = engine.exec(&container.id, verb.chain(names.iter().map(|(name, _)| name.clone())).collect());
+        Some(names::judge(service, &names, said.as_deref().map_err(brief).as_ref().map(|said| *said).map_err(String::as_str)))
+    };
+    let checks: Vec<Check> = compose::services(site).filter_map(inside).collect();
+    match checks.is_empty() {
+        true => Ok(vec![Check::skipped("names", "Names inside the containers", "the stack does not run")]),
+        false => Ok(checks),
+    }
 }
 
 /// What would keep the stack from starting: an address that is not here, ports that somebody else has, networks that are not there.
@@ -116,7 +135,13 @@ pub fn in_the_way(site: &Site, engine: Option<&Engine>, survey: Option<&Survey>)
     let containers = survey.map(|survey| survey.containers.as_slice()).unwrap_or_default();
     let mut checks = vec![site::address(site, &addresses::interfaces()?)];
     checks.extend(ports::judge(site, &sockets(), containers));
-    checks.extend(engine.into_iter().flat_map(|engine| site.network.join.iter().map(|name| site::network(name, engine.has_network(name)))));
+    checks.extend(
+        engine.into_iter().flat_map(|engine| site.network.join.iter().map(|name| site::network(name, engine.network(name).is_some()))),
+    );
+    checks.extend(engine.map(|engine| {
+        let there = compose::own_networks(site).into_iter().filter_map(|name| Some((engine.network(&name)?, name)));
+        site::own_networks(site.project.as_str(), &there.collect::<Vec<_>>())
+    }));
     Ok(checks)
 }
 

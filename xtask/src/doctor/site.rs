@@ -124,6 +124,20 @@ pub fn network(name: &str, is_there: bool) -> Check {
     }
 }
 
+/// The networks that the site makes, as far as some of their names are there: project and name of each. Compose joins none that it has
+/// not made for this project.
+pub fn own_networks(project: &str, there: &[(String, String)]) -> Check {
+    let (id, title) = ("networks", "Docker networks of the site");
+    let taken: Vec<&str> = there.iter().filter(|(owner, _)| owner != project).map(|(_, name)| name.as_str()).collect();
+    match taken.is_empty() {
+        true => Check::ok(id, title, "their names are free, or this site's"),
+        false => {
+            let found = format!("there is a network {} already, and it is not this site's", taken.join(", and one "));
+            Check::problem(id, title, found, format!("docker network rm {}   (or another project in site.toml)", taken.join(" ")))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Outcome;
@@ -174,6 +188,15 @@ mod tests {
     fn a_network_that_is_not_there_is_told_with_what_makes_it() {
         assert!(is_ok(&network("cicd-net", true)));
         assert!(mend(network("cicd-net", false)).ends_with("→ docker network create cicd-net"));
+    }
+
+    #[test]
+    fn a_network_of_somebody_else_under_our_name_is_told() {
+        let there = |owner: &str, name: &str| (owner.to_owned(), name.to_owned());
+        assert!(is_ok(&own_networks("chatops", &[])));
+        assert!(is_ok(&own_networks("chatops", &[there("chatops", "chatops_backend")])));
+        let words = mend(own_networks("chatops", &[there("", "chatops_backend"), there("chatops", "chatops_frontend")]));
+        assert!(words.contains("→ docker network rm chatops_backend ") && !words.contains("frontend"), "{words}");
     }
 
     #[test]

@@ -6,6 +6,8 @@ use bollard::Docker;
 use futures_util::TryStreamExt;
 use images::{Class, Digest, Error, Result};
 
+use super::project::refused;
+
 /// A connection to the Engine of `DOCKER_HOST`, else of Docker's current context.
 pub struct Engine {
     docker: Docker,
@@ -47,8 +49,7 @@ impl Engine {
         let mut file = tempfile::tempfile()?;
         images::archive::write(layout, &[name.to_owned()], std::io::BufWriter::with_capacity(1 << 20, &file))?;
         std::io::Seek::rewind(&mut file)?;
-        let failed =
-            |error: bollard::errors::Error| Error::new(Class::Engine, format!("the Engine did not take {name}")).detail(error.to_string());
+        let failed = refused(format!("the Engine did not take {name}"));
         self.runtime.block_on(async {
             let bytes = tokio_util::codec::FramedRead::with_capacity(
                 tokio::fs::File::from_std(file),
@@ -57,8 +58,8 @@ impl Engine {
             );
             let body = bollard::body_try_stream(bytes.map_ok(bytes::BytesMut::freeze));
             let options = bollard::query_parameters::ImportImageOptionsBuilder::default().quiet(true).build();
-            self.docker.import_image(options, body, None).try_collect::<Vec<_>>().await.map_err(failed)?;
-            let found = self.docker.inspect_image(name).await.map_err(failed)?.id.unwrap_or_default();
+            self.docker.import_image(options, body, None).try_collect::<Vec<_>>().await.map_err(&failed)?;
+            let found = self.docker.inspect_image(name).await.map_err(&failed)?.id.unwrap_or_default();
             if found != config.oci() {
                 return Err(Error::new(Class::HashMismatch, format!("the Engine has another image as {name}"))
                     .detail(format!("expected {}", config.oci()))

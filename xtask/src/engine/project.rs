@@ -1,9 +1,12 @@
 //! What the Engine has of a site: its containers and volumes, found by label, never by a part of a name.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig, Mount, MountType, VolumeCreateRequest};
+use bollard::container::LogOutput;
+use bollard::exec::StartExecResults;
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ExecConfig, HostConfig, Mount, MountType, VolumeCreateRequest};
 use bollard::query_parameters as query;
 use futures_util::TryStreamExt;
 use images::entry::Entry;
@@ -18,7 +21,7 @@ pub(super) const PROJECT: &str = "com.docker.compose.project";
 pub(super) const SERVICE: &str = "com.docker.compose.service";
 
 /// A container of a site.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Container {
     /// Its ID.
     pub id: String,
@@ -38,6 +41,10 @@ pub struct Container {
     pub volumes: Vec<String>,
     /// Address → what is published there: `192.168.1.20:8065/tcp`.
     pub published: Vec<String>,
+    /// Its addresses on Docker's networks.
+    pub addresses: Vec<IpAddr>,
+    /// The program that its image starts.
+    pub program: String,
 }
 
 impl Container {
@@ -62,10 +69,19 @@ pub struct VolumeFile<'a> {
     pub content: &'a [u8],
 }
 
-fn refused(what: impl Into<String>) -> impl Fn(bollard::errors::Error) -> Error {
+pub(super) fn refused(what: impl Into<String>) -> impl Fn(bollard::errors::Error) -> Error {
     let what = what.into();
-    move |error| Error::new(Class::Engine, what.clone()).detail(error.to_string())
+    move |error| {
+        let said = error.to_string();
+        let full = said.contains("no space left on device");
+        let error = Error::new(Class::Engine, what.clone()).detail(said);
+        if full { error.hint(FULL) } else { error }
+    }
 }
+
+/// What is done about an Engine whose disk is full.
+pub const FULL: &str =
+    "the Engine's disk is full: docker system df shows with what, docker image prune --all removes images without a container";
 
 fn labelled(label: &str, value: &str) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), vec![format!("{label}={value}")])])
@@ -104,9 +120,10 @@ impl Engine {
         Ok(names)
     }
 
-    /// Whether there is a network of this name.
-    pub fn has_network(&self, name: &str) -> bool {
-        self.block_on(self.docker().inspect_network(name, None::<query::InspectNetworkOptions>)).is_ok()
+    /// The Compose project of the network of this name, empty where it has none; nothing where there is no such network.
+    pub fn network(&self, name: &str) -> Option<String> {
+        let found = self.block_on(self.docker().inspect_network(name, None::<query::InspectNetworkOptions>)).ok()?;
+        Some(found.labels.unwrap_or_default().remove(PROJECT).unwrap_or_default())
     }
 
     /// Makes a volume of a project, if it is not there, and fills it through a container of `image` that is never started: its
@@ -170,6 +187,33 @@ impl Engine {
         })
     }
 
+    /// What a program in a running container writes to its standard output.
+    ///
+    /// # Errors
+    /// [`Class::Engine`] for an exit code other than 0, with what the program said.
+    pub fn exec(&self, container: &str, command: Vec<String>) -> Result<String> {
+        let name = command.join(" ");
+        let failed = refused(format!("{name} cannot be started in the container"));
+        let config = ExecConfig { attach_stdout: Some(true), attach_stderr: Some(true), cmd: Some(command), ..ExecConfig::default() };
+        self.block_on(async {
+            let exec = self.docker().create_exec(container, config).await.map_err(&failed)?.id;
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            if let StartExecResults::Attached { mut output, .. } = self.docker().start_exec(&exec, None).await.map_err(&failed)? {
+                while let Some(piece) = output.try_next().await.map_err(&failed)? {
+                    match piece {
+                        LogOutput::StdErr { message } => err.extend(message),
+                        other => out.extend(other.into_bytes()),
+                    }
+                }
+            }
+            match self.docker().inspect_exec(&exec).await.map_err(&failed)?.exit_code {
+                Some(0) => Ok(String::from_utf8_lossy(&out).into_owned()),
+                code => Err(Error::new(Class::Engine, format!("{name} ended with exit code {} in the container", code.unwrap_or(-1)))
+                    .detail(String::from_utf8_lossy(&err).trim().to_owned())),
+            }
+        })
+    }
+
     /// The last lines that a container wrote.
     pub fn log(&self, container: &str, lines: usize) -> Result<Vec<String>> {
         let options = query::LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&lines.to_string()).build();
@@ -219,10 +263,14 @@ impl Engine {
 }
 
 fn described(container: ContainerInspectResponse) -> Container {
-    let labels = container.config.and_then(|config| config.labels).unwrap_or_default();
+    let config = container.config.unwrap_or_default();
+    let labels = config.labels.unwrap_or_default();
     let state = container.state.unwrap_or_default();
     let health = state.health.and_then(|health| health.status).map(|status| status.to_string()).filter(|status| status != "none");
-    let ports = container.network_settings.and_then(|network| network.ports).unwrap_or_default();
+    let network = container.network_settings.unwrap_or_default();
+    let ports = network.ports.unwrap_or_default();
+    let endpoints = network.networks.unwrap_or_default().into_values();
+    let addresses = endpoints.flat_map(|endpoint| [endpoint.ip_address, endpoint.global_ipv6_address]).flatten();
     let published = |(port, bindings): (String, Option<Vec<bollard::models::PortBinding>>)| {
         let bindings = bindings.unwrap_or_default().into_iter();
         bindings
@@ -241,6 +289,8 @@ fn described(container: ContainerInspectResponse) -> Container {
         restarts: container.restart_count.unwrap_or_default(),
         volumes: container.mounts.unwrap_or_default().into_iter().filter_map(|mount| mount.name).collect(),
         published,
+        addresses: addresses.filter_map(|address| address.parse().ok()).collect(),
+        program: config.entrypoint.unwrap_or_default().into_iter().next().unwrap_or_default(),
     }
 }
 

@@ -118,6 +118,12 @@ fn networks(site: &Site, reach: Reach) -> BTreeMap<String, Value> {
     networks
 }
 
+/// The Engine's names of the networks that Compose makes for a site.
+pub fn own_networks(site: &Site) -> Vec<String> {
+    let own = networks(site, Reach::Loopback);
+    own.into_keys().map(|name| format!("{}_{name}", site.project)).collect()
+}
+
 fn volumes(site: &Site, content: &Content) -> BTreeMap<String, Value> {
     let mut volumes = BTreeMap::new();
     for service in services(site) {

@@ -8,7 +8,7 @@ use images::{Class, Error, Result};
 
 use super::Stack;
 use super::secrets::SecretFiles;
-use crate::engine::project::Container;
+use crate::engine::project::{Container, FULL};
 use crate::output::Output;
 use crate::site::compose::{self, Content, Reach, compose};
 use crate::site::model::PerService;
@@ -129,7 +129,7 @@ fn explained(error: Error) -> Error {
     } else if said.contains("No such image") {
         "an image has been removed from the Engine: cargo xtask up loads it again"
     } else if said.contains("no space left") {
-        "the Engine's disk is full: docker system df"
+        FULL
     } else {
         return error;
     };
