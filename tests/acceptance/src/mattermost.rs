@@ -93,14 +93,15 @@ fn tarball(world: &World) -> Result<PathBuf> {
     }
     let folder = world.folder().join("vendor");
     fs_err::create_dir_all(&folder)?;
-    let made = make_tarball(world, &folder)?;
+    let made = make_tarball(world, &folder, STUB)?;
     Ok(MADE.get_or_init(|| made).clone())
 }
 
-/// A tarball in the vendor's layout: owned by whoever built it, with a folder that only he may enter.
-fn make_tarball(world: &World, folder: &Path) -> Result<PathBuf> {
+/// A tarball in the vendor's layout, with this program (Rust) for the server: owned by whoever built it, with a folder that only he may
+/// enter.
+pub fn make_tarball(world: &World, folder: &Path, program: &str) -> Result<PathBuf> {
     let (source, stub) = (folder.join("stub.rs"), folder.join("stub"));
-    fs_err::write(&source, STUB)?;
+    fs_err::write(&source, program)?;
     let rustc = world.machine.process("rustc").args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-o"]);
     rustc.arg(&stub).arg(&source).capture()?;
 

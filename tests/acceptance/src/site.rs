@@ -32,7 +32,7 @@ fn full_disk(world: &World) -> Result<()> {
         printf 'format = 1\\nnames = [\"chat.cicd.local\"]\\naddresses = [\"192.168.77.21\"]\\n' > \"$DISK/site/site.toml\"\n\
         cp -a \"$DISK/site\" \"$COPIES/before\"\n\
         dd if=/dev/zero of=\"$DISK/filler\" bs=4k 2>/dev/null || true\n\
-        for verb in env certs; do\n\
+        for verb in env certs up; do\n\
           if \"$XTASK\" $verb --site \"$DISK/site\" 2> \"$COPIES/$verb.txt\"; then echo \"$verb succeeded on a full disk\"; exit 1; fi\n\
         done\n\
         cp -a \"$DISK/site\" \"$COPIES/after\"\n\
@@ -43,11 +43,15 @@ fn full_disk(world: &World) -> Result<()> {
     let process = world.machine.process("unshare").args(["--mount", "--propagation", "private", "sh", "-c", script]);
     let process = process.env("DISK", &disk).env("COPIES", &copies).env("XTASK", world.xtask()?).env_remove("CARGO_MANIFEST_DIR");
     process.in_folder(world.workspace.root()).capture()?;
-    for verb in ["env", "certs"] {
+    for verb in ["env", "certs", "up"] {
         let said = fs_err::read_to_string(copies.join(format!("{verb}.txt")))?;
         assert!(said.contains("No space left on device"), "{verb}: {said}");
     }
-    assert_eq!(files(&copies.join("before"))?, files(&copies.join("after"))?);
+    let (before, mut after) = (files(&copies.join("before"))?, files(&copies.join("after"))?);
+    // `up` is the first that holds the stack, by a file with nothing in it.
+    assert_eq!(after.remove(".stack.lock"), Some(Vec::new()));
+    let other = |path: &&String| before.get(*path) != after.get(*path);
+    assert_eq!(before.keys().chain(after.keys()).filter(other).collect::<Vec<_>>(), Vec::<&String>::new());
     Ok(())
 }
 

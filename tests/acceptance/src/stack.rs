@@ -3,8 +3,10 @@
 //! Mattermost's release cannot be fetched by a test, so its place is taken by the API double (`--mattermost double`), and every claim
 //! here is one about the stack with the double.
 
+mod faults;
 mod renewed;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -32,6 +34,10 @@ pub const CLAIMS: &[Claim] = &[
     claim("stack::no_secret_is_in_inspect_argv_logs_or_the_compose_file", no_secret_shows),
     claim("stack::a_changed_setting_replaces_its_service_alone_and_one_that_fails_is_taken_back", changes),
     claim("stack::a_rotated_secret_and_a_renewed_certificate_reach_what_runs_and_replace_only_what_has_them", renewed::reaches_what_runs),
+    claim("stack::a_new_version_that_does_not_start_is_taken_back_with_its_log_and_the_data_stays", faults::new_version),
+    claim("stack::what_ails_a_running_server_is_told_with_the_next_step", faults::ailing),
+    claim("stack::a_removed_image_is_loaded_again_and_a_network_of_somebody_else_is_named", faults::image_and_network),
+    claim("stack::a_full_disk_of_the_engine_is_named_and_up_goes_on_when_there_is_room", faults::full_engine),
     claim("stack::up_that_is_killed_anywhere_is_finished_by_the_next_one", killed),
     claim("stack::what_is_in_the_way_is_named_before_anything_starts", in_the_way),
     claim("stack::down_keeps_the_data_and_with_volumes_leaves_nothing", down),
@@ -52,12 +58,15 @@ struct Site<'a> {
 
 impl<'a> Site<'a> {
     fn new(world: &'a World) -> Result<Site<'a>> {
+        Ok(Site::on(world, world.lab()?))
+    }
+
+    fn on(world: &'a World, lab: &'a Lab) -> Site<'a> {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let site =
-            Site { world, lab: world.lab()?, folder: world.scratch(), project: format!("claim{number}"), first: 20_000 + number * 100 };
+        let site = Site { world, lab, folder: world.scratch(), project: format!("claim{number}"), first: 20_000 + number * 100 };
         site.describe("");
-        Ok(site)
+        site
     }
 
     fn path(&self) -> PathBuf {
@@ -382,6 +391,26 @@ fn in_the_way(world: &World) -> Result<()> {
     site.is_up()?;
     let networks = site.inspect(&site.containers()?["mattermost"])?["NetworkSettings"]["Networks"]["cicd-net"]["Aliases"].to_string();
     assert!(networks.contains("mattermost.cicd.local"), "{networks}");
+    let doctor = || -> Result<String> { Ok(said(&site.xtask("doctor")?.outcome()?)) };
+    let found = doctor()?;
+    for service in ["mattermost", "alert-gateway", "postgres"] {
+        assert!(found.lines().any(|line| line.starts_with(&format!("✔ Names inside {service} "))), "{service}: {found}");
+    }
+    // The tool chain's containers, which are on that network alone.
+    let ours = site.inspect(&site.containers()?["mattermost"])?["NetworkSettings"]["Networks"]["cicd-net"]["IPAddress"].clone();
+    let image = site.inspect(&site.containers()?["alert-gateway"])?["Image"].as_str().unwrap().to_owned();
+    let resolve = site.lab.docker("run --rm --network cicd-net").args([&image, "resolve", "mattermost.cicd.local"]).text()?;
+    assert_eq!(resolve, format!("mattermost.cicd.local {}", ours.as_str().unwrap()));
+    // One of them has our name as well: who asks gets this one or that one.
+    let run = site.lab.docker("run --detach --network cicd-net --network-alias mattermost.cicd.local --env ALERT_GATEWAY_TLS=off");
+    let other = run.arg(&image).text()?;
+    let (found, deadline) = (RefCell::new(String::new()), Duration::from_secs(60));
+    let told = || {
+        *found.borrow_mut() = doctor().unwrap_or_default();
+        found.borrow().lines().any(|line| line.contains("Names inside") && line.contains("mattermost.cicd.local leads to")).then_some(())
+    };
+    wait_for("the other one's address", deadline, told, || found.borrow().clone());
+    site.lab.docker("rm --force").arg(&other).capture()?;
     drop(site);
     world.lab()?.docker("network rm cicd-net").capture()?;
     Ok(())

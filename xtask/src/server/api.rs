@@ -39,14 +39,11 @@ pub struct NewHook {
 
 /// The server and accounts.
 impl Client {
-    /// How server, database and file store are. Asked once: who waits asks again.
+    /// How server, database and file store are. A server that starts may listen in a moment.
     pub fn ping(&self) -> Result<Health> {
         let call = Call::get("/system/ping?get_server_status=true").unsigned();
-        let answer = self.ask(&call)?;
         // A server that is not well says 500, and in the body what is wrong (contract 225).
-        if !matches!(answer.status, 200..=299 | 500) {
-            return Err(Failure::refused(&call, answer.status, &answer.body));
-        }
+        let answer = self.send_for(&call, |status| matches!(status, 200..=299 | 500))?;
         let mut health: Health = parse(&call, &answer.body)?;
         health.version = answer.version;
         match health.status.is_empty() {

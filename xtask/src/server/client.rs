@@ -154,10 +154,15 @@ impl Client {
     /// Sends, as often as it makes sense. What may have happened although no answer came is only asked again where the second time
     /// changes nothing.
     pub(super) fn send(&self, call: &Call) -> Result<Answer> {
+        self.send_for(call, |status| matches!(status, 200..=299))
+    }
+
+    /// The same, for a call of which other answers are good as well.
+    pub(super) fn send_for(&self, call: &Call, good: impl Fn(u16) -> bool) -> Result<Answer> {
         let mut pause = self.patience.pause;
         let mut left = self.patience.tries.max(1);
         loop {
-            let (failure, asked) = match self.once(call) {
+            let (failure, asked) = match self.once(call, &good) {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
@@ -172,16 +177,16 @@ impl Client {
     }
 
     /// One request. With a failure comes the pause that the server asked for.
-    fn once(&self, call: &Call) -> std::result::Result<Answer, (Failure, Option<Duration>)> {
+    fn once(&self, call: &Call, good: impl Fn(u16) -> bool) -> std::result::Result<Answer, (Failure, Option<Duration>)> {
         let answer = self.ask(call).map_err(|failure| (failure, None))?;
         match answer.status {
-            200..=299 => Ok(answer),
+            status if good(status) => Ok(answer),
             status => Err((Failure::refused(call, status, &answer.body), answer.pause)),
         }
     }
 
     /// One request, whatever the status of its answer.
-    pub(super) fn ask(&self, call: &Call) -> Result<Answer> {
+    fn ask(&self, call: &Call) -> Result<Answer> {
         let mut request = self.http.request(call.method.clone(), format!("{}/api/v4{}", self.base, call.path));
         if let Some(token) = self.token.as_ref().filter(|_| call.signed) {
             request = request.bearer_auth(token.expose());

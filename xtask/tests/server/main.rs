@@ -190,6 +190,36 @@ fn a_server_that_is_not_there_is_asked_a_few_times_and_then_told() {
 }
 
 #[test]
+fn a_server_that_starts_is_asked_until_it_listens() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let endpoint = Endpoint { url: format!("http://127.0.0.1:{port}").parse().unwrap(), ca: None, address: None };
+    let client = |tries| {
+        let patience = Patience { tries, pause: Duration::from_millis(5), longest: Duration::from_millis(5), ..patience() };
+        Client::new(&endpoint, patience).unwrap()
+    };
+    let refused = Error::from(client(1).ping().expect_err("nobody listens yet"));
+    assert!(refused.hint_text().is_some_and(|hint| hint.contains("it may still be starting")), "{refused}");
+    let (asks, asked) = std::sync::mpsc::channel();
+    let health = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            asks.send(()).unwrap();
+            client(2000).ping()
+        });
+        asked.recv().unwrap();
+        let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let (mut connection, _) = listener.accept().unwrap();
+        let mut request = [0; 1024];
+        assert!(std::io::Read::read(&mut connection, &mut request).unwrap() > 0);
+        let body = r#"{"status":"OK"}"#;
+        let head = format!("HTTP/1.1 200 OK\r\nX-Version-Id: 11.7.9.1\r\nConnection: close\r\nContent-Length: {}", body.len());
+        std::io::Write::write_all(&mut connection, format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+        drop(connection);
+        asking.join().unwrap()
+    });
+    assert_eq!(health.unwrap().version, "11.7.9");
+}
+
+#[test]
 fn a_password_goes_over_https_or_stays_on_this_machine() {
     for url in ["http://192.168.1.20:8065", "http://mattermost.cicd.local", "ftp://127.0.0.1"] {
         let endpoint = Endpoint { url: url.parse().unwrap(), ca: None, address: None };

@@ -19,12 +19,12 @@ use xtask::server::settings;
 use xtask::server::start::{First, other_people};
 
 use cut::Cut;
-use world::{Double, World};
+use world::{Double, NAME, PASSWORD, World};
 
 /// A test: what it claims, and how that is shown.
 type Claim = (&'static str, fn(&World));
 
-const CLAIMS: [Claim; 16] = [
+const CLAIMS: [Claim; 18] = [
     ("each_answer_that_is_lost_is_made_good_by_the_same_run", |world| each_cut(world, Cut::AnswerOf)),
     ("a_run_that_ends_at_any_request_is_finished_by_the_next_one", |world| each_cut(world, Cut::From)),
     ("the_second_run_changes_nothing", the_second_run_changes_nothing),
@@ -40,6 +40,8 @@ const CLAIMS: [Claim; 16] = [
     ("what_people_made_stays", what_people_made_stays),
     ("a_plan_changes_nothing", a_plan_changes_nothing),
     ("the_administrator_is_made_once_and_strangers_are_named", the_administrator_is_made_once),
+    ("a_locked_out_administrator_is_told_what_unlocks_the_account_and_it_does", a_locked_out_administrator),
+    ("with_a_second_factor_a_token_is_asked_for_and_provisions", with_a_second_factor),
     ("settings_that_did_not_take_effect_are_named", settings_are_read_back),
 ];
 
@@ -222,6 +224,27 @@ fn the_administrator_is_made_once(world: &World) {
     assert_eq!(other_people(&client, "admin").unwrap(), Vec::<String>::new());
     double.call("POST", "/users", Some(r#"{"username":"intruder","email":"i@cicd.local","password":"Correct-horse-9-battery"}"#));
     assert_eq!(other_people(&client, "admin").unwrap(), ["intruder"]);
+}
+
+fn a_locked_out_administrator(world: &World) {
+    let double = Double::start(world);
+    let hint = |password| double.sign_in(password).map(drop).unwrap_err().hint_text().unwrap().to_owned();
+    for _ in 0..10 {
+        assert!(hint("wrong").contains("MATTERMOST_ADMIN_PASSWORD in secrets.env"));
+    }
+    assert!(hint(PASSWORD).contains("`cargo xtask mmctl user change-password NAME`"));
+    double.mmctl(&format!("user change-password {NAME} --password {PASSWORD}"));
+    double.sign_in(PASSWORD).unwrap();
+}
+
+fn with_a_second_factor(world: &World) {
+    let double = Double::start(world);
+    let id = double.user(NAME);
+    let token = double.call("POST", &format!("/users/{id}/tokens"), Some(r#"{"description":"provisioning"}"#));
+    double.call("PUT", &format!("/users/{id}/mfa"), Some(r#"{"activate":true,"code":"123456"}"#));
+    let refused = double.provision().unwrap_err();
+    assert!(refused.hint_text().is_some_and(|hint| hint.contains("--token-file FILE")), "{refused}");
+    double.provision_with(token["token"].as_str().unwrap()).unwrap();
 }
 
 fn settings_are_read_back(world: &World) {

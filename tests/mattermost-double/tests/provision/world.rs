@@ -29,8 +29,10 @@ projects = ["group/project"]
 [sonarqube]
 url = "https://sonarqube.cicd.local"
 "#;
-const NAME: &str = "admin";
-const PASSWORD: &str = "Correct-horse-9-battery";
+/// Of the administrator.
+pub const NAME: &str = "admin";
+/// The administrator's.
+pub const PASSWORD: &str = "Correct-horse-9-battery";
 
 /// What all tests share.
 pub struct World {
@@ -50,7 +52,7 @@ pub struct Double<'a> {
     world: &'a World,
     database: String,
     address: SocketAddr,
-    _installed: Installed,
+    installed: Installed,
     _server: Server,
     desired: Desired,
     folder: Folder,
@@ -80,7 +82,11 @@ impl<'a> Double<'a> {
         let source = world.postgres.database(&name);
         let installed = Installed::new("11.7.9");
         let port = free_port();
-        let settings = [("MM_SERVICESETTINGS_ENABLEBOTACCOUNTCREATION", "true"), ("MM_SERVICESETTINGS_ENABLELINKPREVIEWS", "\"false\"")];
+        let settings = [
+            ("MM_SERVICESETTINGS_ENABLEBOTACCOUNTCREATION", "true"),
+            ("MM_SERVICESETTINGS_ENABLEUSERACCESSTOKENS", "true"),
+            ("MM_SERVICESETTINGS_ENABLELINKPREVIEWS", "\"false\""),
+        ];
         let mut server = installed.start(port, &source, &settings);
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let client = client_at(address);
@@ -92,7 +98,7 @@ impl<'a> Double<'a> {
         let root = tempfile::tempdir().unwrap();
         let folder = Folder::new(root.path());
         let http = reqwest::blocking::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
-        let double = Double { world, database: name, address, _installed: installed, _server: server, desired, folder, _root: root, http };
+        let double = Double { world, database: name, address, installed, _server: server, desired, folder, _root: root, http };
         assert_eq!(double.make_administrator(&mut double.client()), First::Made);
         double
     }
@@ -119,9 +125,20 @@ impl<'a> Double<'a> {
     }
 
     fn administrator(&self) -> Client {
+        self.sign_in(PASSWORD).unwrap()
+    }
+
+    /// The administrator's client; what a person reads where there is none.
+    pub fn sign_in(&self, password: &str) -> Result<Client> {
         let mut client = client_at(self.address);
-        client.login(NAME, &Secret::new(PASSWORD)).unwrap();
-        client
+        client.login(NAME, &Secret::new(password))?;
+        Ok(client)
+    }
+
+    /// `mmctl` over the local socket.
+    pub fn mmctl(&self, words: &str) {
+        let output = self.installed.mmctl().arg("--local").args(words.split(' ')).output().unwrap();
+        assert!(output.status.success(), "mmctl {words}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// An empty database with an administrator, and no `secrets.env`.
@@ -147,6 +164,12 @@ impl<'a> Double<'a> {
 
     pub fn provision(&self) -> Result<()> {
         self.provision_at(self.address).map(drop)
+    }
+
+    /// Provisions as the owner of a token.
+    pub fn provision_with(&self, token: &str) -> Result<()> {
+        let client = client_at(self.address).with_token(Secret::new(token));
+        provision(&client, &self.desired, &mut Urls::read(&self.folder)?, &mut |_| {}).map(drop)
     }
 
     /// What a run changes.
