@@ -103,6 +103,18 @@ fn the_second_run_writes_nothing_and_both_are_quick() {
 }
 
 #[test]
+fn what_was_made_from_the_rest_is_made_again() {
+    let site = Site::new("");
+    site.good(&[]);
+    let texts = || tree(&site.path("")).into_iter().map(|(path, (_, text))| (path, text)).collect::<BTreeMap<_, _>>();
+    let before = texts();
+    fs_err::remove_dir_all(site.path("env")).expect("removed");
+    fs_err::remove_file(site.path(".lock")).expect("removed");
+    site.good(&[]);
+    assert!(texts() == before, "another site");
+}
+
+#[test]
 fn check_and_diff_tell_what_differs_and_write_nothing() {
     let site = Site::new("");
     let (code, said) = site.bad(&["--check"]);

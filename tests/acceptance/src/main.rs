@@ -12,6 +12,7 @@ mod certificates;
 mod claims;
 mod docker;
 mod doctor;
+mod first_run;
 mod formats;
 mod gateway;
 mod integrations;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         docker::CLAIMS,
         doctor::CLAIMS,
         site::CLAIMS,
+        first_run::CLAIMS,
         certificates::CLAIMS,
         integrations::CLAIMS,
     ];

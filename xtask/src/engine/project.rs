@@ -83,7 +83,7 @@ pub(super) fn refused(what: impl Into<String>) -> impl Fn(bollard::errors::Error
 pub const FULL: &str =
     "the Engine's disk is full: docker system df shows with what, docker image prune --all removes images without a container";
 
-fn labelled(label: &str, value: &str) -> HashMap<String, Vec<String>> {
+pub(crate) fn labelled(label: &str, value: &str) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), vec![format!("{label}={value}")])])
 }
 

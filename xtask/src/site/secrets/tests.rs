@@ -45,6 +45,16 @@ fn what_is_missing_is_generated_in_its_form_and_only_once() {
 }
 
 #[test]
+fn the_file_of_a_new_site() {
+    let text = filled().render();
+    let covered = |line: &str| match line.split_once('=').filter(|_| !line.starts_with('#')) {
+        Some((name, value)) => format!("{name}=({} characters)", value.len()),
+        None => line.to_owned(),
+    };
+    insta::assert_snapshot!(text.expose().lines().map(covered).collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
 fn characters_are_equally_likely() {
     let mut counts = std::collections::BTreeMap::new();
     for _ in 0..400 {

@@ -79,3 +79,42 @@ fn what_a_command_was_cut_off_in_is_finished_though_nothing_is_due() {
     certs(site.path(), &[]).expect("nothing is due");
     assert!(!next.exists());
 }
+
+#[test]
+fn bad_input_is_named_and_writes_nothing() {
+    let other = site();
+    certs(other.path(), &[]).expect("made");
+    let of = |name: &str| other.path().join("pki").join(name).display().to_string();
+    let (ca, leaf, key, leaf_key) = (of("ca.pem"), of("coturn.pem"), of("ca-key.pem"), of("coturn-key.pem"));
+    let toml = other.path().join("site.toml").display().to_string();
+    for (options, wanted) in [
+        (&["--ca", &leaf, "--ca-key", &leaf_key][..], "it is no CA"),
+        (&["--ca", &ca, "--ca-key", &leaf_key], "key"),
+        (&["--ca", &toml, "--ca-key", &key], "site.toml"),
+        (&["--ca", "none.pem", "--ca-key", &key], "none.pem"),
+        (&["--ca", &ca], "--ca without --ca-key signs nothing"),
+        (&["--cert", &leaf, "--key", &key, "--ca", &ca], "key"),
+        (&["phone"], "the site has no certificates"),
+    ] {
+        let site = site();
+        let error = certs(site.path(), options).expect_err("refused").to_string();
+        assert!(error.contains(wanted), "{options:?}: expected {wanted:?} in {error}");
+        assert!(!site.path().join("pki").exists(), "{options:?}");
+    }
+    let outside = site();
+    fs_err::write(outside.path().join("site.toml"), "format = 1\naddresses = [\"192.168.1.20\"]\nnames = [\"chat.example.org\"]\n")
+        .expect("written");
+    let error = certs(outside.path(), &["--ca", &ca, "--ca-key", &key]).expect_err("outside of the constraint").to_string();
+    assert!(error.contains("chat.example.org"), "{error}");
+    for (place, is_folder) in [("pki", false), ("pki/ca.pem", true), ("pki/coturn-key.pem", true)] {
+        let site = site();
+        let path = site.path().join(place);
+        fs_err::create_dir_all(if is_folder { path.as_path() } else { site.path() }).expect("made");
+        if !is_folder {
+            fs_err::write(&path, "precious").expect("written");
+        }
+        let error = certs(site.path(), &[]).expect_err("in the way").to_string();
+        assert!(error.contains(&path.display().to_string()), "{place}: {error}");
+        assert_eq!((path.is_dir(), site.path().join("pki/ca-key.pem").exists()), (is_folder, false), "{place}");
+    }
+}

@@ -1,6 +1,13 @@
 //! The article's env file, line by line, and the mistakes of its scripts 01 and 02, with what ours does.
 
 use super::*;
+use crate::site::compose::{Content, Reach, compose};
+use crate::site::model::PerService;
+use crate::site::pki::certificate::Certificate;
+use crate::site::pki::files::mode_of;
+use crate::site::pki::found::Found;
+use crate::site::pki::plan::{Ask, Ca, plan};
+use crate::site::pki::{Wanted, testing};
 
 /// What of a line of the article's file stays.
 enum Row {
@@ -144,11 +151,11 @@ fn origins_are_those_that_browsers_send() {
     }
 }
 
-/// Each mistake of scripts 01 and 02 that concerns settings and secrets; those about certificates and containers have their tests
-/// beside the PKI and the Compose file.
+type Guard = fn() -> bool;
+
+/// Each mistake of scripts 01 and 02 that concerns settings and secrets.
 #[test]
-fn the_mistakes_of_scripts_01_and_02_cannot_be_made() {
-    type Guard = fn() -> bool;
+fn the_mistakes_of_scripts_01_and_02_in_settings_cannot_be_made() {
     fn of(service: Service, name: &str) -> String {
         value(&envs(EVERYTHING)[&service], name).unwrap_or_default()
     }
@@ -213,6 +220,89 @@ fn the_mistakes_of_scripts_01_and_02_cannot_be_made() {
         ("02: 16,000 relay ports, and no quota", || {
             let number = |name| of(Service::Coturn, name).parse::<u32>().expect("a number");
             number("COTURN_MAX_PORT") - number("COTURN_MIN_PORT") == 40 && number("COTURN_USER_QUOTA") > 0 && number("COTURN_MAX_BPS") > 0
+        }),
+    ];
+    for (mistake, impossible) in rows {
+        assert!(impossible(), "{mistake}");
+    }
+}
+
+/// Each of their mistakes that concerns certificates and containers.
+#[test]
+fn the_mistakes_of_scripts_01_and_02_in_certificates_and_containers_cannot_be_made() {
+    const COTURN: &str = include_str!("../../../../../images/coturn/src/settings.rs");
+    const COTURN_IMAGE: &str = include_str!("../../../../../images/coturn/image.toml");
+    fn mattermosts(found: &Found) -> &Certificate {
+        &found.pairs["mattermost"].chain[0]
+    }
+    fn changes(wanted: &Wanted, now: time::OffsetDateTime) -> usize {
+        plan(&testing::complete(), wanted, Ask::default(), now, &mut testing::open).expect("a plan").changes.len()
+    }
+    fn container(service: &str) -> Value {
+        let images = PerService { coturn: "sha256:1234".to_owned(), ..PerService::default() };
+        let content = Content { images, secrets: PerService::default(), settings: PerService::default() };
+        let file: Value = serde_json::from_str(&compose(&site(""), &content, Reach::Lan).text()).expect("JSON");
+        file["services"][service].clone()
+    }
+    let rows: [(&str, Guard); 19] = [
+        ("01: the CA's passphrase stands in the script, and in `ps`", || {
+            let certs = <crate::cli::certs::Args as clap::Args>::augment_args(clap::Command::new("certs"));
+            let all =
+                certs.get_subcommands().chain([&certs]).flat_map(clap::Command::get_arguments).map(|argument| argument.get_id().as_str());
+            let named: Vec<&str> = all.filter(|id| id.contains("pass")).collect();
+            named.len() > 1 && named.iter().all(|id| *id == "ca_passphrase_file")
+        }),
+        ("01: a certificate stays when the address has changed", || {
+            let mut wanted = testing::wanted();
+            wanted.services[0].addresses.push(std::net::Ipv4Addr::new(192, 168, 1, 77).into());
+            changes(&testing::wanted(), testing::NOW) == 0 && changes(&wanted, testing::NOW) == 2
+        }),
+        ("01: a certificate stays when it has ended", || changes(&testing::wanted(), testing::NOW + time::Duration::days(398)) > 0),
+        ("01: no extended key usage, which Apple asks for", || mattermosts(&testing::complete()).server_auth == Some(true)),
+        ("01: the chain is not in the server's file", || {
+            let ask = Ask { ca: Ca::Existing(Box::new(testing::company_authority())), ..Ask::default() };
+            let made = plan(&Found::default(), &testing::wanted(), ask, testing::NOW, &mut testing::open).expect("a plan").changes;
+            testing::applied(&made, Found::default()).pairs["mattermost"].chain.len() > 1
+        }),
+        ("01: a key is copied, and then closed", || mode_of("mattermost-key.pem") == 0o600 && mode_of("ca-key.pem") == 0o600),
+        ("01: `docker ps -f name=postgres` finds every container with that in its name", || {
+            let filter = crate::engine::project::labelled("com.docker.compose.project", "chatops");
+            filter.keys().eq(["label"]) && filter["label"] == ["com.docker.compose.project=chatops"]
+        }),
+        ("01: a database that does not answer is \"verified\"", || {
+            container("mattermost")["depends_on"]["postgres"]["condition"] == "service_healthy"
+        }),
+        ("01: what the console says about plugins is lost without a word", || {
+            let text = mattermost("").text(Service::Mattermost).expect("a text");
+            text.contains("what the console changes here does not stay")
+        }),
+        ("02: whatever `coturn/coturn` is today", || {
+            container("coturn")["image"] == "sha256:1234" && container("coturn")["pull_policy"] == "never"
+        }),
+        ("02: arguments go through the image's `eval`", || {
+            let coturn = container("coturn");
+            coturn["command"].is_null()
+                && coturn["entrypoint"].is_null()
+                && COTURN_IMAGE.contains("entrypoint = [\"/usr/local/bin/coturn-entrypoint\"]")
+        }),
+        ("02: no fingerprint", || COTURN.contains("\\nfingerprint\"")),
+        ("02: whoever has a credential reaches every machine", || COTURN.contains("\"denied-peer-ip=0.0.0.0-255.255.255.255\"")),
+        ("02: and every multicast group", || COTURN.contains("\"no-multicast-peers")),
+        ("02: TCP is relayed without a limit", || COTURN.contains("no-tcp-relay\"")),
+        ("02: no health check", || COTURN_IMAGE.contains("[config.healthcheck]")),
+        ("02: an external address that is the listening one", || {
+            envs("")[&Service::Coturn].settings().all(|(name, _)| !name.contains("EXTERNAL"))
+                && container("coturn")["network_mode"] == "host"
+        }),
+        ("02: a name that others have a part of, `name=coturn`", || {
+            // Compose names containers after the project, so that two sites share none.
+            let content = Content { images: PerService::default(), secrets: PerService::default(), settings: PerService::default() };
+            compose(&site("project = \"other\"\n"), &content, Reach::Lan).text().contains("\"name\": \"other\"")
+                && container("coturn")["container_name"].is_null()
+        }),
+        ("02: what nobody has checked is restarted for ever", || {
+            let text = "format = 1\naddresses = [\"192.168.1.20\"]\n[ports]\nrelay = [49200, 49160]\n";
+            parse("site.toml", text, || unreachable!()).is_err()
         }),
     ];
     for (mistake, impossible) in rows {
