@@ -30,9 +30,47 @@ pub struct Args {
     /// Where the server is; default: the site's name and port, at the site's first address
     #[arg(long, value_name = "URL")]
     url: Option<Url>,
+    #[command(flatten)]
+    token: TokenArgs,
+}
+
+/// Whose calls they are.
+#[derive(clap::Args)]
+pub struct TokenArgs {
     /// File (mode 0600) with a personal access token of an administrator, in the place of a password
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+}
+
+impl TokenArgs {
+    /// Whether there is one.
+    pub fn is_given(&self) -> bool {
+        self.token_file.is_some()
+    }
+
+    /// Makes the client an administrator's: by the token, else with the password in `secrets.env`.
+    pub fn sign_in(&self, mut client: Client, site: &Site, secrets: &Secrets) -> Result<Client> {
+        let Some(file) = &self.token_file else {
+            client.login(&site.administrator.name, secrets.require(Name::AdministratorPassword)?)?;
+            return Ok(client);
+        };
+        let token = entrypoint::secret::read_value(file, 16).map_err(|error| Error::new(Class::Usage, error.to_string()))?;
+        client = client.with_token(token);
+        let user = client.me()?;
+        match user.is_administrator() {
+            true => Ok(client),
+            false => Err(Error::new(Class::Usage, format!("the token is that of {}, who is no administrator", user.username))
+                .detail("expected the role system_admin")),
+        }
+    }
+
+    /// Ends the session, if it is one; a token stays.
+    pub fn sign_out(&self, mut client: Client) {
+        if !self.is_given() {
+            // A session that is left ends by itself; what was done is what counts.
+            let _ = client.logout();
+        }
+    }
 }
 
 /// What `cargo xtask provision` does without an option, for a client that is signed in.
@@ -47,33 +85,14 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let desired = Desired::of(&site);
     let _held = folder.hold()?;
     let mut urls = Urls::read(&folder)?;
-    let mut client = Client::new(&endpoint(args, &folder, &site)?, Patience::default())?;
+    let client = Client::new(&endpoint(args, &folder, &site)?, Patience::default())?;
     client.ping().map_err(Error::from)?.check()?;
-    let signed_in = match &args.token_file {
-        Some(file) => {
-            let token = entrypoint::secret::read_value(file, 16).map_err(|error| Error::new(Class::Usage, error.to_string()))?;
-            client = client.with_token(token);
-            let user = client.me()?;
-            if !user.is_administrator() {
-                return Err(Error::new(Class::Usage, format!("the token is that of {}, who is no administrator", user.username))
-                    .detail("expected the role system_admin"));
-            }
-            false
-        }
-        None => {
-            let secrets = Secrets::read(folder.root())?.unwrap_or_default();
-            client.login(&site.administrator.name, secrets.require(Name::AdministratorPassword)?)?;
-            true
-        }
-    };
+    let client = args.token.sign_in(client, &site, &Secrets::read(folder.root())?.unwrap_or_default())?;
     let result = match args.plan {
         true => plan(args, &client, &desired, &urls, &integrations::states(&folder, &site), out),
         false => apply(args.json, &client, &desired, &mut urls, out),
     };
-    if signed_in {
-        // A session that is left ends by itself; what was done is what counts.
-        let _ = client.logout();
-    }
+    args.token.sign_out(client);
     result
 }
 

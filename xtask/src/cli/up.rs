@@ -8,6 +8,7 @@ use images::{Class, Error, Result};
 use super::images::build::load_all;
 use super::images::options::StoreArgs;
 use super::images::recipe::{Mattermost, RecipeArgs};
+use super::provision::TokenArgs;
 use super::{certs, env, provision};
 use crate::doctor::firewall::RelayRule;
 use crate::doctor::{Outcome, gather};
@@ -49,6 +50,8 @@ pub struct Args {
     /// Put the packet filter for relayed media into the kernel, instead of printing it; as root
     #[arg(long)]
     firewall: bool,
+    #[command(flatten)]
+    token: TokenArgs,
 }
 
 /// Starts the stack.
@@ -63,10 +66,9 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     preflight::check(&stack)?;
     let secrets = stack.secrets()?;
     let wanted = stack.wanted(&secrets, images(args, &stack, out)?)?;
-    let (mut changed, mut client) = start_privately(&stack, &wanted, &secrets, out)?;
+    let (mut changed, client) = start_privately(&stack, &wanted, &secrets, &args.token, out)?;
     let set_up = set_up(&stack, &wanted, &client, out);
-    // A session that is left ends by itself; what was done is what counts.
-    let _ = client.logout();
+    args.token.sign_out(client);
     changed = changed.and(set_up?);
     filter(args.firewall, &stack, out)?;
     tell(&stack, &changed, begin, out);
@@ -127,15 +129,19 @@ fn images(args: &Args, stack: &Stack, out: &mut Output) -> Result<PerService<Str
 
 /// The first account of an empty server becomes its administrator, whoever makes it. So a server that does not run yet is published
 /// on loopback alone until the administrator is there. The client is signed in.
-fn start_privately(stack: &Stack, wanted: &Wanted, secrets: &Secrets, out: &mut Output) -> Result<(Changed, Client)> {
+fn start_privately(stack: &Stack, wanted: &Wanted, secrets: &Secrets, token: &TokenArgs, out: &mut Output) -> Result<(Changed, Client)> {
     let (administrator, password) = (&stack.site.administrator, secrets.require(Name::AdministratorPassword)?);
     let is_public = stack.reach()? == Some(Reach::Lan);
     let changed = stack.start(wanted, if is_public { Reach::Lan } else { Reach::Loopback }, out)?;
     let mut client = client(stack)?;
     client.ping().map_err(Error::from)?.check()?;
     if is_public {
-        client.login(&administrator.name, password)?;
-        return Ok((changed, client));
+        return Ok((changed, token.sign_in(client, &stack.site, secrets)?));
+    }
+    if token.is_given() {
+        // Who has a token has an account: the first one is made.
+        let client = token.sign_in(client, &stack.site, secrets)?;
+        return Ok((changed.and(stack.start(wanted, Reach::Lan, out)?), client));
     }
     let first = start::create_first_administrator(&mut client, &administrator.name, &administrator.email, password)?;
     if first == start::First::Made {

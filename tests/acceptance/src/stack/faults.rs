@@ -53,6 +53,18 @@ pub fn ailing(world: &World) -> Result<()> {
     refused("provision", &wanted)?;
     fs_err::write(site.path().join("secrets.env"), secrets)?;
 
+    // A second factor: only a token signs in from now on.
+    let told = site.xtask("mmctl")?.args(["--", "token", "generate", "admin", "provisioning"]).text()?;
+    let (token, _) = told.split_once(':').unwrap_or_else(|| panic!("no token: {told}"));
+    let file = site.path().join("token");
+    images::file::write_beside(&file, token.as_bytes(), 0o600)?;
+    site.sql("UPDATE users SET mfaactive = true WHERE username = 'admin'")?;
+    refused("up --mattermost double", &["the account has a second factor", "--token-file FILE"])?;
+    let up = site.xtask("up --mattermost double")?.arg("--token-file");
+    let outcome = up.arg(&file).deadline(UP).outcome()?;
+    assert!(outcome.success() && said(&outcome).contains("nothing had to change"), "{}", said(&outcome));
+    site.sql("UPDATE users SET mfaactive = false WHERE username = 'admin'")?;
+
     // The server's certificate is of the CA that the site had before.
     let (pki, kept) = (site.path().join("pki"), site.path().join("pki-before"));
     fs_err::rename(&pki, &kept)?;
