@@ -4,6 +4,7 @@
 //! asked afterwards what it has taken. Pure parts decide (`wanted` and `found` → changes); [`api`] alone talks, [`ready`] alone writes.
 
 pub mod api;
+pub mod gitlab;
 pub mod jenkins;
 pub mod ready;
 pub mod sonarqube;
@@ -26,6 +27,7 @@ pub use ready::{Applied, Bundle, Ready};
 pub fn bundle(tool: Tool, folder: &Folder, site: &Site, secrets: &Secrets) -> Result<Option<Bundle>> {
     Ok(match tool {
         Tool::Jenkins if site.jenkins.is_some() => Some(jenkins::bundle(folder, site, secrets)?),
+        Tool::Gitlab if site.gitlab.is_some() => Some(gitlab::bundle(folder, site, secrets)?),
         Tool::Sonarqube if site.sonarqube.is_some() => Some(sonarqube::bundle(folder, site, secrets)?),
         _ => None,
     })

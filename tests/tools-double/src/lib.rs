@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test with a place")]
 
+pub mod gitlab;
 pub mod jenkins;
 pub mod sonarqube;
 

@@ -2,15 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use images::file::write_beside;
 use images::{Class, Error, Result};
 use url::Url;
 
 use crate::integrations::api::Scheme;
-use crate::integrations::{self, Api, Applied, Bundle, jenkins, sonarqube};
+use crate::integrations::{self, Api, Applied, Bundle, gitlab, jenkins, sonarqube};
 use crate::output::Output;
 use crate::provision::Tool;
-use crate::server::Patience;
-use crate::site::secrets::Secrets;
+use crate::server::{Client, Endpoint, Patience};
+use crate::site::model::Gitlab;
+use crate::site::secrets::{Name, Secret, Secrets};
 use crate::site::{Folder, Site, SiteArgs};
 
 /// Tell Jenkins, GitLab and SonarQube where the chat is
@@ -27,6 +29,7 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum Verb {
     Jenkins(JenkinsArgs),
+    Gitlab(GitlabArgs),
     Sonarqube(SonarqubeArgs),
 }
 
@@ -64,6 +67,25 @@ struct JenkinsArgs {
     jenkins_env: Option<PathBuf>,
 }
 
+/// Events of projects and groups to their channels, and the OAuth application of the GitLab plugin
+///
+/// The token is a personal access token with the scope api: of a Maintainer for projects, an Owner for groups, an administrator for the
+/// application and for looking whether GitLab may ask private addresses.
+#[derive(clap::Args)]
+struct GitlabArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Revoke the OAuth application and make another; everybody links their account again
+    #[arg(long, requires = "apply")]
+    reauthorise: bool,
+    /// Set up GitLab's own slash commands for each project, on the running server too
+    #[arg(long, requires = "apply")]
+    slash_commands: bool,
+    /// Send a message to the channel as GitLab's events come, with or without --apply
+    #[arg(long)]
+    test_event: bool,
+}
+
 /// Webhooks to the alert gateway, and trust for SonarQube's Java
 ///
 /// The token is a user token of an account with Administer System.
@@ -77,6 +99,7 @@ struct SonarqubeArgs {
 pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     match &args.tool {
         Verb::Jenkins(args) => jenkins(args, out),
+        Verb::Gitlab(args) => gitlab(args, out),
         Verb::Sonarqube(args) => sonarqube(args, out),
     }
 }
@@ -110,6 +133,78 @@ fn jenkins(args: &JenkinsArgs, out: &mut Output) -> Result<()> {
     Ok(())
 }
 
+fn gitlab(args: &GitlabArgs, out: &mut Output) -> Result<()> {
+    let at = At::open(&args.common, Tool::Gitlab, out)?;
+    let Some(ours) = at.site.gitlab.as_ref() else { return Err(integrations::not_in_site(Tool::Gitlab)) };
+    let wanted = gitlab::Wanted::of(&at.site, ours, &at.secrets);
+    if wanted.webhook.is_none() {
+        out.say("GitLab has no webhook yet: cargo xtask provision makes it, and then the file with its address comes too");
+    }
+    let mut problems = Vec::new();
+    if let Some((mut api, mut applied)) = at.api(&args.common, &ours.url, Scheme::PrivateToken)? {
+        let mut done = gitlab::apply(&mut api, &wanted, &mut applied)?;
+        let mut secrets = at.secrets.clone();
+        let mut keep = |id: Secret, secret: Secret| {
+            secrets.put(Name::GitlabOauthId, id);
+            secrets.put(Name::GitlabOauthSecret, secret);
+            at.keep(&secrets)
+        };
+        let oauth = gitlab::application(&api, &wanted, &at.secrets, args.reauthorise, &mut keep)?;
+        if args.slash_commands {
+            done.changes.extend(slash_commands(&at, ours, &mut secrets, &mut api, &mut applied)?);
+        }
+        let linked = !oauth.changes.is_empty();
+        done.changes.extend(oauth.changes);
+        tell(&api, &applied, &done.changes, out)?;
+        if linked {
+            out.result(
+                "now cargo xtask up: it fills the GitLab plugin's settings, restarts Mattermost once, and looks whether they took effect",
+            );
+            out.result(format!("and tick Trusted, which GitLab's API cannot: {}/admin/applications", api.base()));
+        }
+        problems = [done.problems, oauth.problems].concat();
+    }
+    if args.test_event {
+        gitlab::send_event(&Endpoint::of_site(&at.site, &at.folder, at.site.address())?, &wanted, ours.channel.as_str())?;
+        out.result(format!("a test event is in {}; \"Test settings\" on GitLab's own page tries the way from there", ours.channel));
+    }
+    out.result(format!("for a server of its own, in gitlab.rb: gitlab_rails['mattermost_host'] = '{}'", at.site.url()));
+    at.point_to_steps(out);
+    match problems.is_empty() {
+        true => Ok(()),
+        false => {
+            Err(problems.into_iter().fold(Error::new(Class::Check, "GitLab is told, and something is left to do there"), Error::detail))
+        }
+    }
+}
+
+/// One command for each project: made in Mattermost, whose token GitLab then expects.
+fn slash_commands(at: &At, ours: &Gitlab, secrets: &mut Secrets, api: &mut Api, applied: &mut Applied) -> Result<Vec<String>> {
+    let mut changes = Vec::new();
+    let mut client = Client::new(&Endpoint::of_site(&at.site, &at.folder, at.site.address())?, Patience::default())?;
+    client.login(&at.site.administrator.name, secrets.require(Name::AdministratorPassword)?)?;
+    for path in &ours.projects {
+        let (name, trigger) = (gitlab::token_name(path), gitlab::trigger(path));
+        if secrets.other(&name).is_none() {
+            let team = client.team(at.site.team.name.as_str())?;
+            let team =
+                team.ok_or_else(|| Error::new(Class::Check, "the team is not there yet").hint("`cargo xtask provision` makes it"))?;
+            let token = client.create_command(&team.id, &trigger, &gitlab::command_url(ours, path), &format!("GitLab {path}"))?;
+            secrets.put_other(&name, "Mattermost shows it to GitLab with each slash command of a project", token);
+            at.keep(secrets)?;
+            changes.push(format!("+ command /{trigger}"));
+        }
+        if let Some(token) = secrets.other(&name)
+            && gitlab::slash_command(api, path, &token, applied)?
+        {
+            changes.push(format!("~ {path}: slash commands"));
+        }
+    }
+    // A session that is left ends by itself.
+    let _ = client.logout();
+    Ok(changes)
+}
+
 fn sonarqube(args: &SonarqubeArgs, out: &mut Output) -> Result<()> {
     let at = At::open(&args.common, Tool::Sonarqube, out)?;
     let Some(wanted) = at.site.sonarqube.as_ref() else { return Err(integrations::not_in_site(Tool::Sonarqube)) };
@@ -125,6 +220,7 @@ fn sonarqube(args: &SonarqubeArgs, out: &mut Output) -> Result<()> {
 /// A site that is held, and the ready files of a tool, written.
 struct At {
     tool: Tool,
+    folder: Folder,
     site: Site,
     secrets: Secrets,
     bundle: Bundle,
@@ -138,17 +234,22 @@ impl At {
         let secrets = Secrets::read(folder.root())?.unwrap_or_default();
         let bundle = integrations::bundle(tool, &folder, &site, &secrets)?.ok_or_else(|| integrations::not_in_site(tool))?;
         write(&bundle, out)?;
-        Ok(At { tool, site, secrets, bundle, _held: held })
+        Ok(At { tool, folder, site, secrets, bundle, _held: held })
     }
 
     /// The tool, where it is to be told.
     fn api(&self, args: &Common, url: &Url, scheme: Scheme) -> Result<Option<(Api, Applied)>> {
         let Some(file) = args.token_file.as_ref().filter(|_| args.apply) else { return Ok(None) };
         let token = entrypoint::secret::read_value(file, 8).map_err(|error| Error::new(Class::Usage, error.to_string()))?;
-        let ca = args.ca.clone().unwrap_or_else(|| Folder::new(&args.site.site).ca());
+        let ca = args.ca.clone().unwrap_or_else(|| self.folder.ca());
         let api = Api::new(self.tool, url, ca, &self.site, scheme, &token, Patience::default())?;
         let applied = Applied::read(self.bundle.folder()).of_server(api.base());
         Ok(Some((api, applied)))
+    }
+
+    /// Writes `secrets.env`, at once: what is only in memory is lost with the process.
+    fn keep(&self, secrets: &Secrets) -> Result<()> {
+        write_beside(&self.folder.secrets(), secrets.render().expose().as_bytes(), 0o600)
     }
 
     fn point_to_steps(&self, out: &mut Output) {

@@ -251,3 +251,20 @@ impl Client {
         }
     }
 }
+
+/// Slash commands.
+impl Client {
+    /// Makes a slash command of a team: the token that the server shows to `url`.
+    pub fn create_command(&self, team: &str, trigger: &str, url: &str, display_name: &str) -> Result<Secret> {
+        let body = json!({
+            "team_id": team, "trigger": trigger, "method": "P", "url": url, "display_name": display_name, "username": display_name,
+            "auto_complete": true, "auto_complete_desc": "issues, merge requests, deployments", "auto_complete_hint": "help",
+        });
+        let call = Call::new(Method::POST, "/commands").body(body).secret("/commands");
+        let made: Value = self.json(&call)?;
+        match made["token"].as_str() {
+            Some(token) => Ok(Secret::new(token)),
+            None => Err(Failure::strange(&call, "a command without a token".to_owned())),
+        }
+    }
+}

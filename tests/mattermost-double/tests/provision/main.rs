@@ -24,11 +24,12 @@ use world::{Double, NAME, PASSWORD, World};
 /// A test: what it claims, and how that is shown.
 type Claim = (&'static str, fn(&World));
 
-const CLAIMS: [Claim; 18] = [
+const CLAIMS: [Claim; 19] = [
     ("each_answer_that_is_lost_is_made_good_by_the_same_run", |world| each_cut(world, Cut::AnswerOf)),
     ("a_run_that_ends_at_any_request_is_finished_by_the_next_one", |world| each_cut(world, Cut::From)),
     ("the_second_run_changes_nothing", the_second_run_changes_nothing),
     ("every_webhook_posts_as_its_bot", every_webhook_posts),
+    ("gitlab_jenkins_and_sonarqube_post_as_themselves_where_they_should", each_tools_own_form),
     ("after_a_reset_of_the_database_everything_is_made_again", after_a_reset),
     ("a_lost_secrets_file_gets_the_same_addresses", a_lost_secrets_file),
     ("an_archived_channel_comes_back_with_new_webhooks", an_archived_channel),
@@ -108,6 +109,40 @@ fn every_webhook_posts(world: &World) {
         let open = name.contains("GITLAB") || name.ends_with("BUILDS");
         assert_eq!(elsewhere, if open { 200 } else { 403 }, "{name}");
     }
+}
+
+/// What the tools really send: Jenkins' plugin 3.1.1 JSON, GitLab a form, and for SonarQube the gateway what it made of a recorded request.
+fn each_tools_own_form(world: &World) {
+    let double = Double::provisioned(world);
+    let url = |name: &str| double.urls().into_iter().find(|(known, _)| known == name).unwrap().1;
+    let jenkins = |channel: &str| {
+        format!(
+            r##"{{"text":"","attachments":[{{"fallback":"job #7","color":"good","fields":[{{"short":false,"value":"job #7"}}],
+               "mrkdwn_in":["pretext","text","fields"]}}],"channel":"{channel}","username":"jenkins","icon_url":""}}"##
+        )
+    };
+    let gitlab = xtask::integrations::gitlab::event;
+    let snapshot = include_str!("../../../../images/alert-gateway/src/sonarqube/snapshots/alert_gateway__sonarqube__tests__recorded.snap");
+    let rendered: serde_json::Value = serde_json::from_str(snapshot.splitn(3, "---\n").nth(2).unwrap()).unwrap();
+    let sonarqube = rendered["93-9.9-delivery-error-first"].to_string();
+    let (json, form) = ("application/json", "application/x-www-form-urlencoded");
+    for (name, kind, body, channel, bot, author, shown) in [
+        ("WEBHOOK_JENKINS_BUILDS", json, jenkins("builds"), "builds", "jenkins-bot", Some("jenkins"), "job #7"),
+        ("WEBHOOK_JENKINS_ALERTS", json, jenkins("alerts"), "alerts", "jenkins-bot", Some("jenkins"), "job #7"),
+        ("WEBHOOK_GITLAB_CODE_REVIEWS", form, gitlab("code-reviews"), "code-reviews", "gitlab-bot", Some("GitLab"), "a test"),
+        ("WEBHOOK_GITLAB_CODE_REVIEWS", form, gitlab("builds"), "builds", "gitlab-bot", Some("GitLab"), "a test"),
+        ("WEBHOOK_SONARQUBE_ALERTS", json, sonarqube, "alerts", "sonarqube-bot", None, "Quality gate failed"),
+    ] {
+        assert_eq!(double.post_as(&url(name), kind, &body), 200, "{name} to {channel}");
+        let post = double.newest_post(channel);
+        assert_eq!(post["user_id"], double.user(bot), "{name} to {channel}");
+        assert_eq!(post["props"]["override_username"].as_str(), author, "{name} to {channel}");
+        let fallback = post["props"]["attachments"][0]["fallback"].as_str().unwrap();
+        assert!(fallback.starts_with(shown), "{name} to {channel}: {fallback}");
+    }
+    // Where the article's room would have led: a post by somebody called engineering.
+    assert_eq!(double.post(&url("WEBHOOK_JENKINS_BUILDS"), &jenkins("builds").replace("\"jenkins\"", "\"engineering\"")), 200);
+    assert_eq!(double.newest_post("builds")["props"]["override_username"], "engineering");
 }
 
 fn after_a_reset(world: &World) {

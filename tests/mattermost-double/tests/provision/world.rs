@@ -85,6 +85,8 @@ impl<'a> Double<'a> {
         let settings = [
             ("MM_SERVICESETTINGS_ENABLEBOTACCOUNTCREATION", "true"),
             ("MM_SERVICESETTINGS_ENABLEUSERACCESSTOKENS", "true"),
+            // As `cargo xtask env` has it.
+            ("MM_SERVICESETTINGS_ENABLEPOSTUSERNAMEOVERRIDE", "true"),
             ("MM_SERVICESETTINGS_ENABLELINKPREVIEWS", "\"false\""),
         ];
         let mut server = installed.start(port, &source, &settings);
@@ -265,10 +267,21 @@ impl<'a> Double<'a> {
         }
     }
 
-    /// Posts to a webhook; the status.
+    /// The newest post of a channel.
+    pub fn newest_post(&self, channel: &str) -> Value {
+        let found = self.call("GET", &format!("/channels/{}/posts?per_page=1", self.channel(channel).id), None);
+        found["posts"][found["order"][0].as_str().unwrap()].clone()
+    }
+
+    /// Posts JSON to a webhook; the status.
     pub fn post(&self, url: &str, body: &str) -> u16 {
+        self.post_as(url, "application/json", body)
+    }
+
+    /// Posts to a webhook; the status.
+    pub fn post_as(&self, url: &str, kind: &str, body: &str) -> u16 {
         let path = url.strip_prefix("https://mattermost.cicd.local:8065").unwrap();
-        let request = self.http.post(format!("http://{}{path}", self.address)).header("content-type", "application/json");
+        let request = self.http.post(format!("http://{}{path}", self.address)).header("content-type", kind);
         request.body(body.to_owned()).send().unwrap().status().as_u16()
     }
 }

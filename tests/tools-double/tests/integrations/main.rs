@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test with a place")]
 
 mod contract;
+mod documented;
+mod gitlab;
 mod jenkins;
 mod sonarqube;
 
@@ -100,4 +102,14 @@ pub fn each_fault_is_told_and_the_next_run_finishes<T: Plays>(
         }
     }
     println!("{cases} faults, each at one of {requests} requests");
+}
+
+#[test]
+fn no_token_goes_over_plain_http_to_another_machine() {
+    let place = Place::new("[sonarqube]\nurl = \"http://sonarqube.cicd.local:9000\"\n", "");
+    let url = place.site.sonarqube.as_ref().unwrap().url.clone();
+    let made =
+        Api::new(Tool::Sonarqube, &url, place.folder.ca(), &place.site, Scheme::BasicUser, &Secret::new("token"), Patience::default());
+    let error = made.err().unwrap().to_string();
+    assert!(error.contains("readable on the way") && error.contains("for the steps by hand"), "{error}");
 }
