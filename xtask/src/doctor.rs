@@ -4,6 +4,7 @@
 //! judges of the running stack ([`turn`], [`tls`]).
 
 pub mod certificates;
+pub mod database;
 pub mod firewall;
 pub mod gather;
 pub mod machine;

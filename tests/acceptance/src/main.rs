@@ -10,6 +10,7 @@
 
 mod certificates;
 mod claims;
+mod database;
 mod docker;
 mod doctor;
 mod first_run;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         stack::CLAIMS,
         mattermost::CLAIMS,
         postgres::CLAIMS,
+        database::CLAIMS,
         formats::CLAIMS,
         turnserver::CLAIMS,
         gateway::CLAIMS,

@@ -19,8 +19,10 @@ use serde_json::Value;
 use xtask::process::{Outcome, Process, tail};
 
 use crate::claims::{Claim, wait_for};
+use crate::database::Server;
 use crate::world::World;
 
+const DATABASE: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "nft", "initdb", "psql", "openssl"];
 const NEEDS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "python3", "nft"];
 
 /// How long a whole `up` may take.
@@ -40,6 +42,7 @@ pub const CLAIMS: &[Claim] = &[
     claim("stack::a_full_disk_of_the_engine_is_named_and_up_goes_on_when_there_is_room", faults::full_engine),
     claim("stack::up_that_is_killed_anywhere_is_finished_by_the_next_one", killed),
     claim("stack::what_is_in_the_way_is_named_before_anything_starts", in_the_way),
+    Claim { needs: DATABASE, ..claim("stack::up_with_an_external_database_ends_provisioned", external_database) },
     claim("stack::down_keeps_the_data_and_with_volumes_leaves_nothing", down),
 ];
 
@@ -413,6 +416,32 @@ fn in_the_way(world: &World) -> Result<()> {
     site.lab.docker("rm --force").arg(&other).capture()?;
     drop(site);
     world.lab()?.docker("network rm cicd-net").capture()?;
+    Ok(())
+}
+
+/// Debian's PostgreSQL on the server itself, as one of the company's would be: made ready by `provision database`, then used by `up`.
+fn external_database(world: &World) -> Result<()> {
+    let site = Site::new(world)?;
+    let database = Server::start(world, Some((site.lab, address(SERVER).into())), site.port(50))?;
+    site.describe(&database.describe(&site.path())?);
+    let outcome = site.up()?;
+    assert!(!outcome.success() && said(&outcome).contains("cargo xtask provision database"), "{}", said(&outcome));
+    site.xtask("provision database")?.arg("--admin-url-file").arg(database.superuser()?).capture()?;
+
+    // What would keep Mattermost from its tables is told before anything starts.
+    database.sql("mattermost", "ALTER SCHEMA public OWNER TO postgres")?;
+    let outcome = site.up()?;
+    let text = said(&outcome);
+    assert!(outcome.status.code() == Some(1) && text.contains("ALTER SCHEMA public OWNER TO \"mattermost\";"), "{text}");
+    assert!(site.containers()?.is_empty());
+    site.xtask("provision database")?.arg("--admin-url-file").arg(database.superuser()?).capture()?;
+
+    site.is_up()?;
+    assert_eq!(site.containers()?.into_keys().collect::<Vec<_>>(), ["alert-gateway", "coturn", "mattermost"]);
+    assert!(site.xtask("provision --plan")?.outcome()?.success());
+    assert_eq!(database.sql("mattermost", "SELECT count(*) FROM users WHERE username = 'admin'")?, "1");
+    let second = site.is_up()?;
+    assert!(second.contains("nothing had to change"), "{second}");
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! `cargo xtask provision`: team, channels, bots and webhooks of the site.
 
+pub mod database;
+
 use std::path::PathBuf;
 
 use images::{Class, Error, Result};
@@ -18,7 +20,10 @@ use crate::site::{Folder, Site, SiteArgs};
 /// Looks what the server has, says what differs, changes it, and looks again. What it did not make it leaves alone. The addresses of the
 /// webhooks go into secrets.env and nowhere else. It signs in as the administrator, with the password in secrets.env.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
     #[command(flatten)]
     site: SiteArgs,
     /// Only say what would be changed; the exit code is 1 where that is anything
@@ -73,6 +78,11 @@ impl TokenArgs {
     }
 }
 
+#[derive(clap::Subcommand)]
+enum What {
+    Database(database::Args),
+}
+
 /// What `cargo xtask provision` does without an option, for a client that is signed in.
 pub fn ensure(folder: &Folder, site: &Site, client: &Client, out: &mut Output) -> Result<()> {
     let _held = folder.hold()?;
@@ -81,6 +91,9 @@ pub fn ensure(folder: &Folder, site: &Site, client: &Client, out: &mut Output) -
 
 /// Provisions.
 pub fn run(args: &Args, out: &mut Output) -> Result<()> {
+    if let Some(What::Database(args)) = &args.what {
+        return database::run(args, out);
+    }
     let (folder, site) = args.site.load()?;
     let desired = Desired::of(&site);
     let _held = folder.hold()?;

@@ -12,9 +12,10 @@ use time::OffsetDateTime;
 use super::firewall::RelayRule;
 use super::ports::{Protocol, Socket};
 use super::site::Guarded;
-use super::{Check, certificates, firewall, machine, names, ports, site};
+use super::{Check, certificates, database, firewall, machine, names, ports, site};
 use crate::cli::images::{fetch, options::StoreArgs};
 use crate::cli::{certs, env};
+use crate::database::{Login, Server};
 use crate::engine::api::Engine;
 use crate::engine::survey::Survey;
 use crate::machine::{Machine, Part};
@@ -22,13 +23,14 @@ use crate::site::pki::Wanted;
 use crate::site::pki::files::mode_of;
 use crate::site::pki::found::Found;
 use crate::site::pki::reason::Pair;
+use crate::site::secrets::Secrets;
 use crate::site::{Folder, Service, Site, SiteArgs, addresses, compose};
 use crate::workspace::Workspace;
 
 /// Tools that only look answer at once, or something is wrong with them.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Every check that needs no running stack and no network.
+/// Every check that needs no running stack, and no network but to an external database.
 pub fn checks(args: &SiteArgs) -> Result<Vec<Check>> {
     let workspace = Workspace::find()?;
     let machine = Machine::of(&workspace);
@@ -51,7 +53,7 @@ pub fn checks(args: &SiteArgs) -> Result<Vec<Check>> {
     match &site {
         Ok(site) => {
             checks.push(site::settings(env::up_to_date(&folder, site).as_ref().copied()));
-            checks.extend(of_site(site, &machine, &workspace, engine.as_ref().ok(), survey.as_ref().ok())?);
+            checks.extend(of_site(&folder, site, &machine, &workspace, engine.as_ref().ok(), survey.as_ref().ok())?);
         }
         Err(_) => checks.push(Check::skipped("rest", "Certificates, settings, address, ports, images", "site.toml is not usable")),
     }
@@ -101,8 +103,15 @@ fn of_machine(machine: &Machine, workspace: &Workspace, survey: Option<&Survey>,
     ]
 }
 
-fn of_site(site: &Site, machine: &Machine, workspace: &Workspace, engine: Option<&Engine>, survey: Option<&Survey>) -> Result<Vec<Check>> {
-    let mut checks = in_the_way(site, engine, survey)?;
+fn of_site(
+    folder: &Folder,
+    site: &Site,
+    machine: &Machine,
+    workspace: &Workspace,
+    engine: Option<&Engine>,
+    survey: Option<&Survey>,
+) -> Result<Vec<Check>> {
+    let mut checks = in_the_way(folder, site, engine, survey)?;
     checks.push(packet_filter(site, machine));
     let wanted: Vec<String> = compose::services(site).map(|service| service.name().to_owned()).collect();
     let (built, loaded) = built(&workspace.target().join("images"), engine);
@@ -130,8 +139,9 @@ fn names(site: &Site, engine: &Engine) -> Result<Vec<Check>> {
     }
 }
 
-/// What would keep the stack from starting: an address that is not here, ports that somebody else has, networks that are not there.
-pub fn in_the_way(site: &Site, engine: Option<&Engine>, survey: Option<&Survey>) -> Result<Vec<Check>> {
+/// What would keep the stack from starting: an address that is not here, ports that somebody else has, networks that are not there,
+/// an external database that Mattermost could not work with.
+pub fn in_the_way(folder: &Folder, site: &Site, engine: Option<&Engine>, survey: Option<&Survey>) -> Result<Vec<Check>> {
     let containers = survey.map(|survey| survey.containers.as_slice()).unwrap_or_default();
     let mut checks = vec![site::address(site, &addresses::interfaces()?)];
     checks.extend(ports::judge(site, &sockets(), containers));
@@ -142,7 +152,17 @@ pub fn in_the_way(site: &Site, engine: Option<&Engine>, survey: Option<&Survey>)
         let there = compose::own_networks(site).into_iter().filter_map(|name| Some((engine.network(&name)?, name)));
         site::own_networks(site.project.as_str(), &there.collect::<Vec<_>>())
     }));
+    checks.extend(external_database(folder, site));
     Ok(checks)
+}
+
+/// A database that is not ours, asked as Mattermost will ask it.
+fn external_database(folder: &Folder, site: &Site) -> Vec<Check> {
+    let Some(server) = Server::of(site, folder) else { return Vec::new() };
+    match Secrets::read(folder.root()).and_then(|secrets| Login::of(site, &secrets.unwrap_or_default())) {
+        Ok(login) => database::judge(&server, &login, database::look(&server, &login).as_ref()),
+        Err(error) => vec![database::without_password(&error)],
+    }
 }
 
 /// The packet filter of the relay, as `up` asks it too.

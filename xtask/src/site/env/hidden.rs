@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::mattermost::{GITLAB, JENKINS, authority, plain};
 use super::{ServiceEnv, secret};
+use crate::database::no_password;
 use crate::site::env_file;
 use crate::site::model::Site;
 use crate::site::secrets::{Name, Secret, Secrets};
@@ -16,7 +17,14 @@ pub const DATABASE_CA: &str = "/run/secrets/database-ca.pem";
 pub(super) fn settings(site: &Site, secrets: &Secrets, env: &mut ServiceEnv, problems: &mut Vec<Error>) {
     let plugins = plugins(site, secrets, problems);
     let mut put = |name: &str, value: String| _ = env.secret_settings.insert(name.to_owned(), Secret::new(value));
-    put("MM_SQLSETTINGS_DATASOURCE", data_source(site, &secret(secrets, Name::DatabasePassword, problems)));
+    let password = match (&site.database.external, secrets.get(Name::DatabasePassword)) {
+        (Some(_), None) => {
+            problems.push(no_password());
+            String::new()
+        }
+        _ => secret(secrets, Name::DatabasePassword, problems),
+    };
+    put("MM_SQLSETTINGS_DATASOURCE", data_source(site, &password));
     put("MM_SQLSETTINGS_ATRESTENCRYPTKEY", secret(secrets, Name::AtRestKey, problems));
     put("MM_FILESETTINGS_PUBLICLINKSALT", secret(secrets, Name::PublicLinkSalt, problems));
     // Even with nothing in it: else what an older config.json says would stand.
