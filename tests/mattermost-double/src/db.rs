@@ -18,6 +18,7 @@ mod source;
 mod tls;
 
 pub use source::DataSource;
+pub use tls::verifying;
 
 /// Values of a query.
 pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];

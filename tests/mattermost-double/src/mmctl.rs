@@ -1,10 +1,11 @@
-//! `mmctl`: the command-line client, over the local socket. What it prints has the real one's shapes, uneven as they are.
+//! `mmctl`: the command-line client, over the local socket, or over the network with a token. What it prints has the real one's shapes, uneven as they are.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use serde_json::Value;
 
+mod auth;
 mod client;
 mod people;
 mod places;
@@ -108,17 +109,25 @@ fn run(words: Vec<String>, flags: BTreeMap<String, String>) -> Outcome {
         println!("mmctl:\n{}", crate::release::Release::find().describe());
         return Ok(());
     }
-    if names.starts_with(&["auth"]) {
-        return Err("Error: the API double has no remote mmctl, and keeps no credentials".to_owned());
+    let flag = |name: &str| flags.get(name).map(String::as_str);
+    match names[..] {
+        ["auth", "login", ..] => return auth::login(names.get(2).copied(), flag("name"), flag("access-token-file")).map_err(error),
+        ["auth", "clean"] => return auth::clean().map_err(error),
+        _ => {}
     }
     if names.starts_with(&["bot", "create"]) && flags.contains_key("local") {
         return Err("This command cannot be run in local mode".to_owned());
     }
     let (command, depth) = find(&names).ok_or_else(|| error(format!("unknown command \"{}\" for \"mmctl\"", names.join(" "))))?;
-    if !flags.contains_key("local") {
-        eprintln!("Warning: Unable to retrieve credentials, assuming --local mode");
-    }
-    let client = Client::local().map_err(error)?;
+    let client = match (flags.contains_key("local"), auth::client()) {
+        (false, Some(client)) => client,
+        (is_local, _) => {
+            if !is_local {
+                eprintln!("Warning: Unable to retrieve credentials, assuming --local mode");
+            }
+            Client::local().map_err(error)?
+        }
+    };
     command(&Call { words: words[depth..].to_vec(), flags, client }).map_err(error)
 }
 

@@ -196,7 +196,7 @@ pub async fn of_user(State(app): State<Shared>, session: Session, Path((user, te
 
 async fn update(app: &App, id: &str, change: &Value) -> Result<Value, AppError> {
     let sql = "UPDATE channels SET doc = doc || $2, name = coalesce($2->>'name', name),
-        deleteat = coalesce(($2->>'delete_at')::bigint, deleteat) WHERE id = $1 RETURNING doc";
+        deleteat = coalesce(($2->>'delete_at')::bigint, deleteat), type = coalesce($2->>'type', type) WHERE id = $1 RETURNING doc";
     app.db.doc(sql, &[&id, change]).await?.ok_or_else(|| AppError::url_param("channel_id"))
 }
 
@@ -208,6 +208,20 @@ pub async fn patch(State(app): State<Shared>, session: Session, Path(id): Path<S
         known.iter().filter(|key| body.0[**key].is_string()).map(|key| ((*key).to_owned(), body.0[*key].clone())).collect();
     change["update_at"] = now().into();
     Ok(ok(&update(&app, &id, &change).await?))
+}
+
+/// Makes a public channel private, or the reverse.
+pub async fn privacy(State(app): State<Shared>, session: Session, Path(id): Path<String>, body: Body) -> Answer {
+    let channel = visible(&app, &session, &id).await?;
+    let wanted = match body.text("privacy") {
+        wanted @ ("O" | "P") => wanted,
+        _ => return Err(AppError::body_param("privacy")),
+    };
+    if channel["name"] == "town-square" && wanted == "P" {
+        let message = "The default channel cannot be made private.";
+        return Err(AppError::new(400, "api.channel.update_channel_privacy.default_channel_error", message));
+    }
+    Ok(ok(&update(&app, &id, &json!({ "type": wanted, "update_at": now() })).await?))
 }
 
 /// Archives, and deletes the incoming webhooks for good.

@@ -17,19 +17,19 @@ const SELECT: &str = "SELECT doc FROM teams WHERE deleteat = 0";
 const RESERVED: [&str; 14] =
     ["admin", "api", "boards", "channel", "claim", "error", "files", "help", "landing", "login", "oauth", "playbooks", "plugins", "signup"];
 
-/// The team of that id.
+/// The team of that id, also an archived one.
 pub async fn find(app: &App, id: &str) -> Result<Value, AppError> {
     if !is_id(id) {
         return Err(AppError::url_param("team_id"));
     }
     let missing = || AppError::new(404, "app.team.get.find.app_error", "Unable to find the existing team.");
-    app.db.doc(&format!("{SELECT} AND id = $1"), &[&id]).await?.ok_or_else(missing)
+    app.db.doc("SELECT doc FROM teams WHERE id = $1", &[&id]).await?.ok_or_else(missing)
 }
 
-/// The team of that name.
+/// The team of that name, also an archived one: its name is taken.
 pub async fn named(app: &App, name: &str) -> Result<Value, AppError> {
     let missing = || AppError::new(404, "app.team.get_by_name.missing.app_error", "Unable to find the existing team.");
-    app.db.doc(&format!("{SELECT} AND name = $1"), &[&name]).await?.ok_or_else(missing)
+    app.db.doc("SELECT doc FROM teams WHERE name = $1", &[&name]).await?.ok_or_else(missing)
 }
 
 fn check(name: &str) -> Result<(), AppError> {
@@ -96,7 +96,7 @@ pub async fn by_name(State(app): State<Shared>, _session: Session, Path(name): P
 
 /// 200 either way.
 pub async fn exists(State(app): State<Shared>, _session: Session, Path(name): Path<String>) -> Answer {
-    let found = app.db.count("SELECT count(*) FROM teams WHERE deleteat = 0 AND name = $1", &[&name]).await?;
+    let found = app.db.count("SELECT count(*) FROM teams WHERE name = $1", &[&name]).await?;
     Ok(ok(&json!({ "exists": found > 0 })))
 }
 
@@ -123,9 +123,19 @@ pub async fn patch(State(app): State<Shared>, session: Session, Path(id): Path<S
 /// Archives.
 pub async fn archive(State(app): State<Shared>, session: Session, Path(id): Path<String>) -> Answer {
     session.must_be_admin()?;
-    find(&app, &id).await?;
-    let at = now();
-    let sql = "UPDATE teams SET deleteat = $2, doc = doc || $3 WHERE id = $1";
-    app.db.execute(sql, &[&id, &at, &json!({ "delete_at": at, "update_at": at })]).await?;
+    set_deleted(&app, &id, now()).await?;
     Ok(done())
+}
+
+/// Brings back the team, with everything that is in it.
+pub async fn restore(State(app): State<Shared>, session: Session, Path(id): Path<String>) -> Answer {
+    session.must_be_admin()?;
+    set_deleted(&app, &id, 0).await?;
+    Ok(ok(&find(&app, &id).await?))
+}
+
+async fn set_deleted(app: &App, id: &str, at: i64) -> Result<(), AppError> {
+    find(app, id).await?;
+    let change = json!({ "delete_at": at, "update_at": now() });
+    app.db.execute("UPDATE teams SET deleteat = $2, doc = doc || $3 WHERE id = $1", &[&id, &at, &change]).await.map(drop)
 }

@@ -14,18 +14,25 @@ const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Makes connections of that mode.
 pub fn connector(mode: &str, roots: Option<&Path>) -> Result<MakeRustlsConnect, String> {
+    if mode.starts_with("verify") {
+        return verifying(roots).map(MakeRustlsConnect::new);
+    }
     let provider = Arc::new(rustls_graviola::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| error.to_string())?;
-    if !mode.starts_with("verify") {
-        let believing = builder.dangerous().with_custom_certificate_verifier(Arc::new(Believing(provider)));
-        return Ok(MakeRustlsConnect::new(believing.with_no_client_auth()));
-    }
+    let believing = builder.dangerous().with_custom_certificate_verifier(Arc::new(Believing(provider)));
+    Ok(MakeRustlsConnect::new(believing.with_no_client_auth()))
+}
+
+/// A client that checks certificates, name and all: by these roots, else by the system's.
+pub fn verifying(roots: Option<&Path>) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls_graviola::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
     let path = roots.map(Path::to_owned).or_else(|| std::env::var_os("SSL_CERT_FILE").map(Into::into)).unwrap_or(SYSTEM_ROOTS.into());
     let mut trusted = RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(&path).map_err(|error| format!("reading {}: {error}", path.display()))?;
     trusted.add_parsable_certificates(certificates.filter_map(Result::ok));
-    Ok(MakeRustlsConnect::new(builder.with_root_certificates(trusted).with_no_client_auth()))
+    Ok(builder.with_root_certificates(trusted).with_no_client_auth())
 }
 
 /// `sslmode=require` encrypts and asks nobody who the peer is.

@@ -7,17 +7,18 @@ use serde_json::{Value, json};
 
 use crate::place::{Installed, Postgres, command, free_port, wait_for};
 use crate::replay::{PASSWORD, Replay, Who};
-use crate::scenario::COMMON;
+use crate::scenario::{BOTS, COMMON};
 
 /// A name and what it proves.
 pub type Claim = (&'static str, fn(&mut Postgres));
 
 /// All of them.
-pub const CLAIMS: [Claim; 5] = [
+pub const CLAIMS: [Claim; 6] = [
     ("an_upgrade_migrates_and_the_first_login_after_it_closes_the_way_back", upgrades),
     ("without_a_database_it_gives_up_after_eight_seconds", gives_up),
     ("settings_that_the_real_server_refuses_end_it_with_their_words", refuses),
     ("the_network_is_served_over_tls_and_the_database_asked_over_verified_tls_by_name", over_tls),
+    ("any_server_is_held_to_the_recorded_answers_and_what_needs_one_of_its_own_is_named", any_server),
     ("the_port_of_calls_answers_ice_with_the_joined_sessions_password_and_echoes_the_rest", echoes),
 ];
 
@@ -130,6 +131,27 @@ fn over_tls(postgres: &mut Postgres) {
     let mut server = installed.start(free_port(), &verified(&at("other.pem")), &COMMON);
     assert_eq!(wait_for("its end", Duration::from_secs(20), || server.ended()), 1);
     assert!(installed.log().contains("invalid peer certificate"), "{}", installed.log());
+}
+
+/// This program again, as for a server that others have set up: one that answers as it should, and one that does not.
+fn any_server(postgres: &mut Postgres) {
+    let installed = Installed::new(xtask::double::VERSIONS[0]);
+    let admin = tempfile::NamedTempFile::new().expect("a file");
+    fs_err::write(admin.path(), format!("admin:{PASSWORD}\n")).expect("written");
+    let mut held = |name: &str, setting: (&str, &str)| {
+        let running = start(&installed, &postgres.database(name), &[BOTS, setting], "http", None);
+        make_admin(&running.replay);
+        let mut suite = command(std::env::current_exe().expect("this program"));
+        let output = suite.args(["--url", running.replay.base(), "--admin-file"]).arg(admin.path()).output().expect("started");
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (good, said) = held("elsewhere", ("MM_SERVICESETTINGS_ENABLEINCOMINGWEBHOOKS", "true"));
+    assert!(good, "{said}");
+    let lines = |end: &str| said.lines().filter(|line| line.ends_with(end)).count();
+    assert!(lines("... ok") > 60, "{said}");
+    assert!(lines("... ignored") > 60 && said.contains("234-mmctl-local-root: needs a server of its own"), "{said}");
+    let (good, said) = held("elsewhere_without", ("MM_SERVICESETTINGS_ENABLEINCOMINGWEBHOOKS", "false"));
+    assert!(!good, "a server that answers otherwise was not found out: {said}");
 }
 
 fn echoes(postgres: &mut Postgres) {

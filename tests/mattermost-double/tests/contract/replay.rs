@@ -71,6 +71,11 @@ pub struct With<'a> {
 }
 
 impl Replay {
+    /// The server's address.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     pub fn new(base: &str, roots: Option<&[u8]>) -> Self {
         let mut builder = Client::builder().redirect(redirect::Policy::none()).no_proxy();
         if let Some(pem) = roots {

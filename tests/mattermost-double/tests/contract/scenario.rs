@@ -29,8 +29,8 @@ pub const NOT_REPLAYED: [(&str, &str); 17] = [
     ("254-", "sign-in with GitLab: the page is not the real one's"),
     ("274-", "the call itself needs the real plugin"),
     ("275-", "the call itself needs the real plugin"),
-    ("301-", "mmctl over the network: the double has none"),
-    ("302-", "mmctl over the network: the double has none"),
+    ("301-", "mmctl over the network: the double takes a token alone"),
+    ("302-", "mmctl over the network: the double takes a token alone"),
 ];
 
 /// Settings that every recorded run had.
@@ -43,7 +43,8 @@ pub const COMMON: [(&str, &str); 7] = [
     ("MM_LOGSETTINGS_CONSOLEJSON", "true"),
     ("MM_LOGSETTINGS_ENABLEFILE", "false"),
 ];
-const BOTS: (&str, &str) = ("MM_SERVICESETTINGS_ENABLEBOTACCOUNTCREATION", "true");
+/// Most of them had this one too.
+pub const BOTS: (&str, &str) = ("MM_SERVICESETTINGS_ENABLEBOTACCOUNTCREATION", "true");
 
 /// What the stages share.
 pub struct Stage<'a> {
@@ -172,11 +173,18 @@ fn files(stage: &mut Stage<'_>) {
     stage.replay.hook("sonarqube", &["273-restore-noconfig-hook"]);
 }
 
+/// Nobody else may read it.
+fn credentials_file(path: &str) -> String {
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs_err::metadata(path).expect("the administrator's credentials").permissions());
+    assert_eq!(mode & 0o077, 0, "{path} is open to others: chmod 600 {path}");
+    fs_err::read_to_string(path).expect("the administrator's credentials")
+}
+
 /// What can be asked of a server that others have set up.
 pub fn elsewhere(url: &str, ca: Option<&str>, admin: Option<&str>) -> Results {
     let roots = ca.map(|path| fs_err::read(path).expect("the CA's certificate"));
     let mut replay = Replay::new(url.trim_end_matches('/'), roots.as_deref());
-    let given = admin.map(|path| fs_err::read_to_string(path).expect("the administrator's credentials")).unwrap_or_default();
+    let given = admin.map(credentials_file).unwrap_or_default();
     match crate::credentials(&given) {
         Ok((who, token)) => _ = replay.tokens.insert(who, token),
         Err((name, password)) => {

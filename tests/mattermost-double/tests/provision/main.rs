@@ -34,6 +34,8 @@ const CLAIMS: [Claim; 19] = [
     ("a_lost_secrets_file_gets_the_same_addresses", a_lost_secrets_file),
     ("an_archived_channel_comes_back_with_new_webhooks", an_archived_channel),
     ("a_restored_channel_gets_its_webhooks_again", a_restored_channel),
+    ("an_archived_team_comes_back", an_archived_team),
+    ("a_channel_that_is_to_be_private_is_made_so_and_its_webhooks_stay", a_private_channel),
     ("a_renamed_channel_gets_its_name_again", a_renamed_channel),
     ("a_deactivated_bot_is_activated", a_deactivated_bot),
     ("a_webhook_edited_by_hand_is_mended_and_keeps_its_address", a_hand_edited_webhook),
@@ -182,6 +184,25 @@ fn a_restored_channel(world: &World) {
     double.call("POST", &format!("/channels/{}/restore", channel.id), None);
     assert_eq!(double.changes(), ["+ webhook of jenkins in alerts", "+ webhook of sonarqube in alerts"]);
     double.must_be_finished("after a channel was archived and restored");
+}
+
+fn an_archived_team(world: &World) {
+    let double = Double::provisioned(world);
+    let urls = double.urls();
+    double.call("DELETE", &format!("/teams/{}", double.channel("builds").team_id), None);
+    assert_eq!(double.changes(), ["~ team engineering: bring it back from the archive"]);
+    double.must_be_finished("after the team was archived");
+    assert_eq!(double.urls(), urls);
+}
+
+fn a_private_channel(world: &World) {
+    let mut double = Double::provisioned(world);
+    let (channel, urls) = (double.channel("alerts").id, double.urls());
+    double
+        .describe("[[channel]]\nname = \"builds\"\n[[channel]]\nname = \"code-reviews\"\n[[channel]]\nname = \"alerts\"\nprivate = true\n");
+    assert!(double.changes().contains(&"~ channel alerts: private".to_owned()));
+    double.must_be_finished("after a channel was made private");
+    assert_eq!((double.channel("alerts").id, double.urls()), (channel, urls));
 }
 
 fn a_renamed_channel(world: &World) {

@@ -96,7 +96,7 @@ impl<'a> Double<'a> {
             assert!(server.ended().is_none(), "the double ended: {}", installed.log());
             client.ping().ok().filter(|health| health.is_good())
         });
-        let desired = Desired::of(&site::parse("site.toml", SITE, || unreachable!("addresses are written")).unwrap());
+        let desired = desired("");
         let root = tempfile::tempdir().unwrap();
         let folder = Folder::new(root.path());
         let http = reqwest::blocking::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
@@ -110,6 +110,11 @@ impl<'a> Double<'a> {
         double.provision().unwrap();
         double.must_be_finished("after the first run");
         double
+    }
+
+    /// From now on `site.toml` has these lines at its end.
+    pub fn describe(&mut self, more: &str) {
+        self.desired = desired(more);
     }
 
     pub fn through(&self, cut: Cut) -> Through<'_> {
@@ -284,6 +289,10 @@ impl<'a> Double<'a> {
         let request = self.http.post(format!("http://{}{path}", self.address)).header("content-type", kind);
         request.body(body.to_owned()).send().unwrap().status().as_u16()
     }
+}
+
+fn desired(more: &str) -> Desired {
+    Desired::of(&site::parse("site.toml", &format!("{SITE}{more}"), || unreachable!("addresses are written")).unwrap())
 }
 
 fn client_at(address: SocketAddr) -> Client {
