@@ -50,12 +50,19 @@ pub enum Source {
         /// The pinned version, with its `v`.
         version: &'static str,
     },
+    /// A package of JavaScript, installed by npm with what a folder's `package-lock.json` names.
+    Npm {
+        /// The folder with `package.json` and `package-lock.json`, from the top of the checkout.
+        lock: &'static str,
+        /// The version that is pinned there.
+        version: &'static str,
+    },
 }
 
 /// Every part, in the order in which they are brought: later ones are built with earlier ones.
 ///
-/// Clients in JavaScript and Python, when a check comes to need one, get a source of their own here (npm, pip), pinned as the
-/// others are. A part stands here when a check uses it, not before.
+/// A client in Python, when a check comes to need one, gets a source of its own here (pip), pinned as the others are. A part stands here
+/// when a check uses it, not before.
 pub const PARTS: &[Part] = &[
     Part::debian("git", "lists the files of this repository", &["git"]),
     Part::debian("cc", "links every Rust program; compiles the xz and zstd decoders", &["gcc"]),
@@ -80,6 +87,8 @@ pub const PARTS: &[Part] = &[
     Part::debian("certutil", "tells Chromium which CA to trust", &["libnss3-tools"]),
     Part::debian("psql", "PostgreSQL's own client", &["postgresql-client"]),
     Part::debian("initdb", "PostgreSQL's server: the API double keeps its state in it", &["postgresql"]),
+    Part::debian("node", "runs Mattermost's own client", &["nodejs"]),
+    Part::debian("npm", "brings Mattermost's own client", &["npm"]),
     Part::debian("nix", "the second door", &["nix-bin"]),
     Part::debian("debootstrap", "makes another Debian to build in", &["debootstrap"]),
     Part { name: "go", why: "builds the scanner", from: Source::Go },
@@ -93,6 +102,12 @@ pub const PARTS: &[Part] = &[
         why: "a package scanner: lists Debian's packages in our images",
         // The newest that trixie's Go (1.24.4) builds.
         from: Source::GoModule { package: "github.com/google/osv-scalibr/binary/scalibr", version: "v0.3.6" },
+    },
+    Part {
+        name: "@mattermost/client",
+        why: "Mattermost's own client for JavaScript: logs in, posts, listens",
+        // The newest that is not newer than the server of images/lock.json.
+        from: Source::Npm { lock: "tests/official-client", version: "11.6.0" },
     },
 ];
 
@@ -119,6 +134,10 @@ impl Part {
                 format!("cargo install --locked {} --root {} {}@{version}", options.join(" "), root.display(), self.name)
             }
             Source::GoModule { package, version } => format!("GOBIN=\"$PWD/{}/bin\" go install {package}@{version}", root.display()),
+            Source::Npm { lock, .. } => {
+                let root = root.display();
+                format!("mkdir -p {root} && cp {lock}/package*.json {root} && npm ci --ignore-scripts --prefix {root}")
+            }
         }
     }
 
@@ -127,10 +146,15 @@ impl Part {
         let version = match &self.from {
             Source::Debian(_) => return None,
             Source::ComposePlugin | Source::Go => "of-trixie",
-            Source::Cargo { version, .. } => version,
+            Source::Cargo { version, .. } | Source::Npm { version, .. } => version,
             Source::GoModule { version, .. } => version.trim_start_matches('v'),
         };
-        Some(machine.tools.join(format!("{}-{version}", self.name.replace(' ', "-"))))
+        Some(machine.tools.join(format!("{}-{version}", self.name.replace([' ', '/'], "-"))))
+    }
+
+    /// Where Node finds a package that npm has brought, and what that depends on.
+    pub fn node_modules(&self, machine: &Machine) -> PathBuf {
+        self.folder(machine).unwrap_or_default().join("node_modules")
     }
 
     /// Where the program lies in its folder.
@@ -190,6 +214,7 @@ impl Machine {
             Source::Cargo { .. } | Source::GoModule { .. } => {
                 part.folder(self).is_some_and(|folder| folder.join(part.bin()).join(part.name).is_file())
             }
+            Source::Npm { .. } => part.node_modules(self).join(part.name).join("package.json").is_file(),
         }
     }
 
@@ -292,5 +317,20 @@ mod tests {
         fs_err::create_dir_all(&own).unwrap();
         fs_err::write(own.join("cargo-deny"), "").unwrap();
         assert!(machine.has(part));
+    }
+
+    #[test]
+    fn what_npm_brings_is_the_pinned_version_and_its_lock_names_no_host() {
+        for part in PARTS {
+            let Source::Npm { lock, version } = part.from else { continue };
+            let text =
+                fs_err::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(lock).join("package-lock.json")).unwrap();
+            let all: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(all["packages"][format!("node_modules/{}", part.name)]["version"], version);
+            // Each machine asks the registry of its own settings; the digests are what counts.
+            assert!(!text.contains("resolved") && !text.contains("://"), "{lock} names a registry");
+            let packages = all["packages"].as_object().unwrap();
+            assert!(packages.iter().filter(|(name, _)| !name.is_empty()).all(|(_, package)| package["integrity"].is_string()));
+        }
     }
 }

@@ -16,12 +16,15 @@ use images::Result;
 use lab::namespace::Namespace;
 use lab::{Lab, SERVER, address};
 use serde_json::Value;
+use xtask::machine::Part;
 use xtask::process::{Outcome, Process, tail};
 
 use crate::claims::{Claim, wait_for};
 use crate::database::Server;
 use crate::world::World;
 
+/// What the claims about clients need.
+const CLIENTS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "nft", "node", "@mattermost/client"];
 const DATABASE: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "nft", "initdb", "psql", "openssl"];
 const NEEDS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "python3", "nft"];
 
@@ -31,6 +34,7 @@ const UP: Duration = Duration::from_secs(420);
 /// The claims.
 pub const CLAIMS: &[Claim] = &[
     claim("stack::up_ends_in_a_provisioned_chat_and_again_it_changes_nothing", provisioned),
+    Claim { needs: CLIENTS, ..claim("stack::the_official_client_posts_and_reads_over_its_websocket", official_clients) },
     claim("stack::an_alert_of_sonarqube_is_posted_in_its_channel_and_http_is_sent_on_to_https", alert),
     claim("stack::nobody_on_the_lan_comes_before_the_administrator", private_first_start),
     claim("stack::no_secret_is_in_inspect_argv_logs_or_the_compose_file", no_secret_shows),
@@ -232,6 +236,46 @@ fn relayed(site: &Site, account: u32, to: u16) -> Result<String> {
         else: print('sent')";
     let numbers = [account, site.port(30).into(), site.port(to).into()].map(|number| number.to_string());
     site.lab.process("python3").args(["-c", script, &address(SERVER).to_string()]).args(numbers).text()
+}
+
+/// Mattermost's own clients on the same stack: the JavaScript one from another machine on the LAN, which trusts the site's CA because
+/// Node is told to, and `mmctl` over HTTPS with a token.
+fn official_clients(world: &World) -> Result<()> {
+    let site = Site::new(world)?;
+    site.is_up()?;
+    let client = site.lab.client(68)?;
+    let account = site.path().join("account");
+    images::file::write_beside(&account, format!("admin\n{}\n", site.secret("MATTERMOST_ADMIN_PASSWORD")).as_bytes(), 0o600)?;
+    let script = world.workspace.root().join("tests/official-client/talk.cjs");
+    let talk = || {
+        let node = client.process("node").arg(&script).arg(format!("https://{}:{}", address(SERVER), site.port(0)));
+        let node = node.args(["engineering", "builds"]).arg(&account).env_remove("NODE_OPTIONS").env_remove("NODE_EXTRA_CA_CERTS");
+        node.env("NODE_PATH", Part::named("@mattermost/client").node_modules(&world.machine)).deadline(Duration::from_secs(90))
+    };
+    let trusting = talk().env("NODE_EXTRA_CA_CERTS", site.path().join("pki/ca.pem")).text()?;
+    let told: Value =
+        serde_json::from_str(trusting.lines().last().unwrap_or_default()).unwrap_or_else(|error| panic!("{error}: {trusting}"));
+    assert!(told["server"].as_str().is_some_and(|version| version.starts_with("11.")), "{told}");
+    let wanted = serde_json::json!({
+        "user": "admin", "server": told["server"], "sender": "@admin", "channel": "builds", "own": true, "kept": true, "after": 401
+    });
+    assert_eq!(told, wanted);
+    let outcome = talk().outcome()?;
+    assert!(!outcome.success() && said(&outcome).contains("CERT"), "it trusts anybody: {}", said(&outcome));
+
+    let made = site.xtask("mmctl")?.args(["token", "generate", "admin", "claim"]).text()?;
+    let token = site.path().join("token");
+    images::file::write_beside(&token, made.split(':').next().unwrap_or_default().as_bytes(), 0o600)?;
+    let teams = || Ok::<_, images::Error>(site.xtask("mmctl")?.arg("--token-file").arg(&token).args(["team", "list"]));
+    assert_eq!(teams()?.text()?, "engineering");
+    let server = site.inspect(&site.containers()?["mattermost"])?["State"]["Pid"].to_string();
+    let folders = fs_err::read_dir(format!("/proc/{server}/root/tmp"))?.map(|entry| entry.unwrap().path());
+    let folders: Vec<PathBuf> = folders.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("mmctl-")).collect();
+    assert!(folders.len() == 1 && !folders[0].join("mmctl/config").exists(), "the token was left behind: {folders:?}");
+    images::file::write_beside(&token, &[b'a'; 26], 0o600)?;
+    let refused = teams()?.outcome()?;
+    assert!(!refused.success() && said(&refused).contains("Invalid or expired session"), "{}", said(&refused));
+    Ok(())
 }
 
 /// A recorded request of SonarQube 9.9's, signed with the site's secret, from a machine on the LAN.

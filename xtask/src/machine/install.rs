@@ -29,7 +29,7 @@ pub fn install(machine: &Machine, missing: &[&'static Part], log: &Path, out: &m
             Source::Go => {
                 trixie::unpack(machine, &["golang-1.24-go", "golang-1.24-src"], &part.folder(machine).unwrap_or_default(), log, out)
             }
-            Source::Cargo { .. } | Source::GoModule { .. } => build(machine, part, log, out),
+            Source::Cargo { .. } | Source::GoModule { .. } | Source::Npm { .. } => build(machine, part, log, out),
         };
         if let Err(error) = done {
             out.error(&error);
@@ -111,7 +111,7 @@ fn is_known(machine: &Machine, package: &str) -> bool {
     policy.lines().any(|line| line.trim().strip_prefix("Candidate: ").is_some_and(|version| version != "(none)"))
 }
 
-/// Builds a pinned program into a folder of its own. The folder gets its name when it is complete.
+/// Builds or installs a pinned part in a folder of its own. The folder gets its name when it is complete.
 fn build(machine: &Machine, part: &Part, log: &Path, out: &mut Output) -> Result<()> {
     let folder = part.folder(machine).unwrap_or_default();
     fs_err::create_dir_all(machine.tools())?;
@@ -125,6 +125,13 @@ fn build(machine: &Machine, part: &Part, log: &Path, out: &mut Output) -> Result
             .arg(format!("{}@{version}", part.name)),
         Source::GoModule { package, version } => {
             machine.process("go").args(["install", &format!("{package}@{version}")]).env("GOBIN", beside.path().join("bin"))
+        }
+        Source::Npm { lock, .. } => {
+            for file in ["package.json", "package-lock.json"] {
+                fs_err::copy(machine.root.join(lock).join(file), beside.path().join(file))?;
+            }
+            // No script of a package runs, here or later: what is used are its modules alone.
+            machine.process("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).in_folder(beside.path())
         }
         Source::Debian(_) | Source::ComposePlugin | Source::Go => return Ok(()),
     };

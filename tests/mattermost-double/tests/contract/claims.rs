@@ -138,7 +138,7 @@ fn any_server(postgres: &mut Postgres) {
     let installed = Installed::new(xtask::double::VERSIONS[0]);
     let admin = tempfile::NamedTempFile::new().expect("a file");
     fs_err::write(admin.path(), format!("admin:{PASSWORD}\n")).expect("written");
-    let mut held = |name: &str, setting: (&str, &str)| {
+    let held = |name: &str, setting: (&str, &str)| {
         let running = start(&installed, &postgres.database(name), &[BOTS, setting], "http", None);
         make_admin(&running.replay);
         let mut suite = command(std::env::current_exe().expect("this program"));

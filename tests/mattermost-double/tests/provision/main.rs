@@ -24,7 +24,7 @@ use world::{Double, NAME, PASSWORD, World};
 /// A test: what it claims, and how that is shown.
 type Claim = (&'static str, fn(&World));
 
-const CLAIMS: [Claim; 19] = [
+const CLAIMS: [Claim; 21] = [
     ("each_answer_that_is_lost_is_made_good_by_the_same_run", |world| each_cut(world, Cut::AnswerOf)),
     ("a_run_that_ends_at_any_request_is_finished_by_the_next_one", |world| each_cut(world, Cut::From)),
     ("the_second_run_changes_nothing", the_second_run_changes_nothing),
