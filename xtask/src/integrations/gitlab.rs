@@ -271,6 +271,10 @@ pub fn application(
     let mut done = Done::default();
     let kept = secrets.get(Name::GitlabOauthId).zip(secrets.get(Name::GitlabOauthSecret));
     let Some(ours) = applications(api)? else {
+        if again {
+            return Err(Error::new(Class::Server, "GitLab does not let the token see its OAuth applications")
+                .hint("--reauthorise needs an administrator's token; nothing was revoked"));
+        }
         if kept.is_none() {
             done.problems.push("the OAuth application needs an administrator's token, or the step by hand in README.md".to_owned());
         }

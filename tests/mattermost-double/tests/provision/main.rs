@@ -17,6 +17,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use xtask::server::settings;
 use xtask::server::start::{First, other_people};
+use xtask::site::secrets::Secret;
 
 use cut::Cut;
 use world::{Double, NAME, PASSWORD, World};
@@ -24,12 +25,13 @@ use world::{Double, NAME, PASSWORD, World};
 /// A test: what it claims, and how that is shown.
 type Claim = (&'static str, fn(&World));
 
-const CLAIMS: [Claim; 21] = [
+const CLAIMS: [Claim; 22] = [
     ("each_answer_that_is_lost_is_made_good_by_the_same_run", |world| each_cut(world, Cut::AnswerOf)),
     ("a_run_that_ends_at_any_request_is_finished_by_the_next_one", |world| each_cut(world, Cut::From)),
     ("the_second_run_changes_nothing", the_second_run_changes_nothing),
     ("every_webhook_posts_as_its_bot", every_webhook_posts),
     ("gitlab_jenkins_and_sonarqube_post_as_themselves_where_they_should", each_tools_own_form),
+    ("a_slash_command_is_made_with_a_token_and_its_word_is_taken_then", a_slash_command),
     ("after_a_reset_of_the_database_everything_is_made_again", after_a_reset),
     ("a_lost_secrets_file_gets_the_same_addresses", a_lost_secrets_file),
     ("an_archived_channel_comes_back_with_new_webhooks", an_archived_channel),
@@ -145,6 +147,16 @@ fn each_tools_own_form(world: &World) {
     // Where the article's room would have led: a post by somebody called engineering.
     assert_eq!(double.post(&url("WEBHOOK_JENKINS_BUILDS"), &jenkins("builds").replace("\"jenkins\"", "\"engineering\"")), 200);
     assert_eq!(double.newest_post("builds")["props"]["override_username"], "engineering");
+}
+
+fn a_slash_command(world: &World) {
+    let double = Double::provisioned(world);
+    let mut client = double.client();
+    client.login(NAME, &Secret::new(PASSWORD)).unwrap();
+    let team = client.team("engineering").unwrap().unwrap().id;
+    let make = || client.create_command(&team, "group-project", "https://gitlab.cicd.local/trigger", "GitLab group/project");
+    assert_eq!(make().unwrap().expose().len(), 26);
+    assert!(make().unwrap_err().is("api.command.duplicate_trigger.app_error"));
 }
 
 fn after_a_reset(world: &World) {

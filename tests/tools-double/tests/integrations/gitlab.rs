@@ -167,6 +167,21 @@ fn an_application_that_is_of_no_use_is_replaced_only_where_that_is_asked_for() {
     // Without an administrator's token it is a step by hand.
     let done = link(&self::place(), &double, MAINTAINER, false).unwrap();
     assert!(done.problems[0].contains("administrator's token"), "{:?}", done.problems);
+    let error = link(&place, &double, MAINTAINER, true).unwrap_err().to_string();
+    assert!(error.contains("nothing was revoked"), "{error}");
+}
+
+#[test]
+fn an_application_whose_secret_was_lost_on_the_way_is_told_and_replaced_on_demand() {
+    let (place, double) = (place(), double());
+    // GitLab makes it, and its answer is lost: the secret is shown this one time.
+    double.fault(2, Fault::Lost);
+    let error = link(&place, &double, TOKEN, false).unwrap_err().to_string();
+    assert!(error.contains("was cut"), "{error}");
+    assert!(link(&place, &double, TOKEN, false).unwrap_err().to_string().contains("--reauthorise"));
+    link(&place, &double, TOKEN, true).unwrap();
+    double.tool(|tool| assert_eq!(tool.applications.len(), 1, "a second one was made"));
+    assert_eq!(link(&place, &double, TOKEN, false).unwrap().changes, Vec::<String>::new());
 }
 
 #[test]
