@@ -57,6 +57,15 @@ pub enum Source {
         /// The version that is pinned there.
         version: &'static str,
     },
+    /// An archive that Maven's central repository has, copied by Maven.
+    Maven {
+        /// Group and artefact, as Maven writes them: `org.sonarsource.scanner.cli:sonar-scanner-cli`.
+        artifact: &'static str,
+        /// The pinned version.
+        version: &'static str,
+        /// Of the archive.
+        sha256: &'static str,
+    },
 }
 
 /// Every part, in the order in which they are brought: later ones are built with earlier ones.
@@ -109,7 +118,30 @@ pub const PARTS: &[Part] = &[
         // The newest that is not newer than the server of images/lock.json.
         from: Source::Npm { lock: "tests/official-client", version: "11.6.0" },
     },
+    Part::debian("unzip", "unpacks SonarQube", &["unzip"]),
+    Part::debian("mvn", "brings SonarQube", &["maven"]),
+    Part {
+        name: "sonar-application.zip",
+        why: "SonarQube itself: a real one sends the alerts",
+        from: Source::Maven {
+            artifact: "org.sonarsource.sonarqube:sonar-application",
+            version: "9.9.0.65466",
+            sha256: "f5b3045ac40b99dfc2ab45c0990074f4b15e426bdb91533d77f3b94b73d3d411",
+        },
+    },
+    Part {
+        name: "sonar-scanner-cli.zip",
+        why: "analyses a small project for SonarQube",
+        from: Source::Maven {
+            artifact: "org.sonarsource.scanner.cli:sonar-scanner-cli",
+            version: "5.0.1.3006",
+            sha256: "817802ab3a476f739192d6c10504285e24e9224a0fbe2a518bb938ff88b7ea81",
+        },
+    },
 ];
+
+/// Copies an archive out of Maven's central repository, without its version in the name.
+const MAVEN_COPY: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy";
 
 impl Part {
     const fn debian(name: &'static str, why: &'static str, packages: &'static [&'static str]) -> Self {
@@ -138,6 +170,10 @@ impl Part {
                 let root = root.display();
                 format!("mkdir -p {root} && cp {lock}/package*.json {root} && npm ci --ignore-scripts --prefix {root}")
             }
+            Source::Maven { artifact, version, .. } => format!(
+                "mvn {MAVEN_COPY} -Dartifact={artifact}:{version}:zip -Dmdep.stripVersion=true -DoutputDirectory={}/bin",
+                root.display()
+            ),
         }
     }
 
@@ -146,7 +182,7 @@ impl Part {
         let version = match &self.from {
             Source::Debian(_) => return None,
             Source::ComposePlugin | Source::Go => "of-trixie",
-            Source::Cargo { version, .. } | Source::Npm { version, .. } => version,
+            Source::Cargo { version, .. } | Source::Npm { version, .. } | Source::Maven { version, .. } => version,
             Source::GoModule { version, .. } => version.trim_start_matches('v'),
         };
         Some(machine.tools.join(format!("{}-{version}", self.name.replace([' ', '/'], "-"))))
@@ -211,11 +247,14 @@ impl Machine {
             Source::Debian(_) => self.find(part.name).is_some(),
             Source::ComposePlugin => trixie::has_compose(self),
             Source::Go => trixie::has_go(self),
-            Source::Cargo { .. } | Source::GoModule { .. } => {
-                part.folder(self).is_some_and(|folder| folder.join(part.bin()).join(part.name).is_file())
-            }
+            Source::Cargo { .. } | Source::GoModule { .. } | Source::Maven { .. } => self.built(part).is_some(),
             Source::Npm { .. } => part.node_modules(self).join(part.name).join("package.json").is_file(),
         }
+    }
+
+    /// Where an archive or a program lies that was brought in its pinned version.
+    pub fn built(&self, part: &Part) -> Option<PathBuf> {
+        Some(part.folder(self)?.join(part.bin()).join(part.name)).filter(|path| path.is_file())
     }
 
     /// What is not here.

@@ -23,6 +23,7 @@ mod postgres;
 mod python;
 mod reproducible;
 mod site;
+mod sonarqube;
 mod stack;
 mod turnserver;
 mod world;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     // The longest first, so that the others run beside them.
     let all = [
         reproducible::CLAIMS,
+        sonarqube::CLAIMS,
         stack::CLAIMS,
         mattermost::CLAIMS,
         postgres::CLAIMS,

@@ -55,16 +55,16 @@ const fn claim(name: &'static str, proves: fn(&World) -> Result<()>) -> Claim {
 }
 
 /// A site of one claim, in the shared lab: a project and ports of its own.
-struct Site<'a> {
+pub struct Site<'a> {
     world: &'a World,
-    lab: &'a Lab,
+    pub lab: &'a Lab,
     folder: tempfile::TempDir,
     project: String,
     first: u16,
 }
 
 impl<'a> Site<'a> {
-    fn new(world: &'a World) -> Result<Site<'a>> {
+    pub fn new(world: &'a World) -> Result<Site<'a>> {
         Ok(Site::on(world, world.lab()?))
     }
 
@@ -76,16 +76,16 @@ impl<'a> Site<'a> {
         site
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
 
-    fn port(&self, offset: u16) -> u16 {
+    pub fn port(&self, offset: u16) -> u16 {
         self.first + offset
     }
 
     /// Writes `site.toml`, with `more` at its end.
-    fn describe(&self, more: &str) {
+    pub fn describe(&self, more: &str) {
         let port = |offset| self.port(offset);
         let text = format!(
             "format = 1\nproject = \"{}\"\naddresses = [\"{}\"]\n[ports]\nmattermost = {}\ncalls = {}\nmetrics = {}\nalert-gateway = {}\nturn = {}\nturns = {}\n\
@@ -107,7 +107,7 @@ impl<'a> Site<'a> {
     }
 
     /// `cargo xtask` on the server of the lab, for this site.
-    fn xtask(&self, words: &str) -> Result<Process> {
+    pub fn xtask(&self, words: &str) -> Result<Process> {
         let process = self.lab.process(self.world.xtask()?).args(words.split_whitespace()).arg("--site").arg(self.path());
         Ok(process.in_folder(self.world.workspace.root()).env_remove("CARGO_MANIFEST_DIR").env("PATH", self.world.machine.path()))
     }
@@ -117,7 +117,7 @@ impl<'a> Site<'a> {
     }
 
     /// Brings it up; what it said.
-    fn is_up(&self) -> Result<String> {
+    pub fn is_up(&self) -> Result<String> {
         let outcome = self.up()?;
         let said = said(&outcome);
         assert!(outcome.success(), "up failed:\n{}\n{said}", self.logs());
@@ -159,7 +159,7 @@ impl<'a> Site<'a> {
     }
 
     /// SQL, as the superuser.
-    fn sql(&self, query: &str) -> Result<String> {
+    pub fn sql(&self, query: &str) -> Result<String> {
         self.xtask("psql")?.args(["--", "-At", "-c", query]).text()
     }
 

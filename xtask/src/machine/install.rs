@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Instant;
 
-use images::{Class, Context, Error, Result};
+use images::{Class, Context, Digest, Error, Result};
 
-use super::{Machine, Part, Source, missing_parts, trixie};
+use super::{MAVEN_COPY, Machine, Part, Source, missing_parts, trixie};
 use crate::output::Output;
 
 /// How long apt waits for another apt to finish, in seconds.
@@ -29,7 +29,7 @@ pub fn install(machine: &Machine, missing: &[&'static Part], log: &Path, out: &m
             Source::Go => {
                 trixie::unpack(machine, &["golang-1.24-go", "golang-1.24-src"], &part.folder(machine).unwrap_or_default(), log, out)
             }
-            Source::Cargo { .. } | Source::GoModule { .. } | Source::Npm { .. } => build(machine, part, log, out),
+            Source::Cargo { .. } | Source::GoModule { .. } | Source::Npm { .. } | Source::Maven { .. } => build(machine, part, log, out),
         };
         if let Err(error) = done {
             out.error(&error);
@@ -115,7 +115,7 @@ fn is_known(machine: &Machine, package: &str) -> bool {
 fn build(machine: &Machine, part: &Part, log: &Path, out: &mut Output) -> Result<()> {
     let folder = part.folder(machine).unwrap_or_default();
     fs_err::create_dir_all(machine.tools())?;
-    let beside = tempfile::tempdir_in(machine.tools())?;
+    let (beside, maven) = (tempfile::tempdir_in(machine.tools())?, tempfile::tempdir_in(machine.tools())?);
     let process = match &part.from {
         Source::Cargo { version, options } => machine
             .process("cargo")
@@ -133,9 +133,24 @@ fn build(machine: &Machine, part: &Part, log: &Path, out: &mut Output) -> Result
             // No script of a package runs, here or later: what is used are its modules alone.
             machine.process("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).in_folder(beside.path())
         }
+        Source::Maven { artifact, version, .. } => machine
+            .process("mvn")
+            .args(["--quiet", "--batch-mode", MAVEN_COPY, "-Dmdep.stripVersion=true"])
+            .arg(format!("-Dartifact={artifact}:{version}:zip"))
+            .arg(format!("-DoutputDirectory={}", beside.path().join("bin").display()))
+            // What Maven keeps besides goes with this.
+            .arg(format!("-Dmaven.repo.local={}", maven.path().display())),
         Source::Debian(_) | Source::ComposePlugin | Source::Go => return Ok(()),
     };
     step(&part.command(machine), out, || process.log_to(log).context(|| format!("building {}", part.name)))?;
+    if let Source::Maven { sha256, .. } = &part.from {
+        let (found, _) = Digest::of_file(&beside.path().join("bin").join(part.name))?;
+        if found.to_string() != *sha256 {
+            return Err(Error::new(Class::HashMismatch, format!("{} is another than was pinned", part.name))
+                .detail(format!("expected {sha256}"))
+                .detail(format!("found    {found}")));
+        }
+    }
     if folder.exists() {
         fs_err::remove_dir_all(&folder)?;
     }
