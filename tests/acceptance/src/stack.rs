@@ -28,8 +28,8 @@ const CLIENTS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose
 const DATABASE: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "nft", "initdb", "psql", "openssl"];
 const NEEDS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "python3", "nft"];
 
-/// How long a whole `up` may take.
-const UP: Duration = Duration::from_secs(420);
+/// How long a whole `up` may take: the first one compiles the API double.
+const UP: Duration = Duration::from_secs(900);
 
 /// The claims.
 pub const CLAIMS: &[Claim] = &[
