@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::source::Source;
+
 /// Half of a SHA-256: names an event or a place without showing it, and serves as part of a file's name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -75,6 +77,9 @@ pub enum Verdict {
 /// One event of a source, ready for Mattermost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
+    /// Who told it, and so which webhook it goes to.
+    #[serde(default)]
+    pub source: Source,
     /// The event: what is sent again has the same key.
     pub event: Key,
     /// What the verdict is about, such as a branch of a project: a failure and its recovery have the same place.

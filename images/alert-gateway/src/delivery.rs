@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::alert::Key;
 use crate::post::{Mattermost, Outcome};
+use crate::source::Source;
 use crate::spool::Spool;
 
 /// How long to wait after a failure: doubled each time, up to a limit, give or take a quarter.
@@ -68,10 +69,9 @@ impl Failures {
 
 /// Delivers until `stop` is set and the spool is woken; the post under way is finished.
 pub fn run(spool: &Spool, mattermost: &Mattermost, pace: &Pace, counts: &Counts, stop: &AtomicBool) {
-    let mut all = Failures::default();
+    let mut sources: HashMap<Source, Failures> = HashMap::new();
     let mut lanes: HashMap<Key, Failures> = HashMap::new();
     let mut looked: Option<Instant> = None;
-    let mut told = false;
     while !stop.load(Ordering::SeqCst) {
         if looked.is_none_or(|at| at.elapsed() >= pace.look) {
             looked = Some(Instant::now());
@@ -81,22 +81,20 @@ pub fn run(spool: &Spool, mattermost: &Mattermost, pace: &Pace, counts: &Counts,
                 Err(error) => eprintln!("alert-gateway: dead letters cannot be tried again: {error}"),
             }
         }
-        if !mattermost.is_known() {
-            if !std::mem::replace(&mut told, true) {
-                println!("alert-gateway: {} is not there: alerts are kept until it is", mattermost.file.display());
-            }
-            spool.wait(pace.look);
-            continue;
-        }
+        let known: Vec<Source> = Source::ALL.into_iter().filter(|source| mattermost.is_known(*source)).collect();
         let now = Instant::now();
-        let next = spool.first(|lane| all.ready(now) && lanes.get(&lane).is_none_or(|failures| failures.ready(now)));
-        let Some((number, lane)) = next else {
-            let until = lanes.values().chain([&all]).filter_map(|failures| failures.until).filter(|until| *until > now).min();
+        let next = spool.first(|lane, source| {
+            let ready = |failures: Option<&Failures>| failures.is_none_or(|failures| failures.ready(now));
+            known.contains(&source) && ready(sources.get(&source)) && ready(lanes.get(&lane))
+        });
+        let Some((number, lane, source)) = next else {
+            let failures = lanes.values().chain(sources.values());
+            let until = failures.filter_map(|failures| failures.until).filter(|until| *until > now).min();
             spool.wait(until.map_or(pace.look, |until| (until - now).min(pace.look)));
             continue;
         };
         let outcome = match spool.read(number) {
-            Ok(alert) => mattermost.post(alert.message.to_string().as_bytes()),
+            Ok(alert) => mattermost.post(source, alert.message.to_string().as_bytes()),
             Err(error) => Outcome::Retry { why: error.to_string(), after: None, all: false },
         };
         let noted = match outcome {
@@ -112,13 +110,13 @@ pub fn run(spool: &Spool, mattermost: &Mattermost, pace: &Pace, counts: &Counts,
             }
             Outcome::Retry { why, after, all: everybody } => {
                 counts.failed.fetch_add(1, Ordering::Relaxed);
-                let failures = if everybody { &mut all } else { lanes.entry(lane).or_default() };
+                let failures = if everybody { sources.entry(source).or_default() } else { lanes.entry(lane).or_default() };
                 let pause = failures.again(pace, after);
                 eprintln!("alert-gateway: alert {number} is tried again in {:.1} s: {why}", pause.as_secs_f32());
                 continue;
             }
         };
-        all = Failures::default();
+        sources.remove(&source);
         lanes.remove(&lane);
         if let Err(error) = noted {
             eprintln!("alert-gateway: alert {number}: {error}");

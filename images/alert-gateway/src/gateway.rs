@@ -1,8 +1,9 @@
-//! What is served: `/sonarqube`, `/health` and `/metrics`.
+//! What is served: a path for each source, `/health` and `/metrics`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use entrypoint::Secret;
 use serde_json::json;
@@ -11,16 +12,18 @@ use crate::delivery::Counts;
 use crate::post::Mattermost;
 use crate::reconcile;
 use crate::server::{Answer, Head, Service};
-use crate::sonarqube;
+use crate::source::Source;
 use crate::spool::{Accepted, Refused, Spool};
 
 /// An alert that waits longer than this is stuck.
 const STUCK: Duration = Duration::from_secs(600);
+/// Seconds.
+const DAY: i64 = 24 * 60 * 60;
 
 /// The parts that requests need.
 pub struct Gateway {
-    /// What SonarQube signs with; without one, nothing is taken.
-    pub sonarqube: Option<Secret>,
+    /// What each source proves itself with; without one, nothing is taken from it.
+    pub secrets: BTreeMap<Source, Secret>,
     /// Where alerts go.
     pub spool: Arc<Spool>,
     /// Where they are posted to.
@@ -29,6 +32,8 @@ pub struct Gateway {
     pub delivered: Arc<Counts>,
     /// What asking SonarQube counts, where it is asked.
     pub reconciled: Option<Arc<reconcile::Counts>>,
+    /// When the certificate that is shown ends, in seconds since 1970; none without TLS.
+    pub certificate: Option<u64>,
     /// What was taken since the start.
     pub taken: Taken,
 }
@@ -45,26 +50,32 @@ pub struct Taken {
 
 impl Service for Gateway {
     fn head(&self, head: &Head) -> Result<(), Answer> {
-        match (head.method.as_str(), head.path.as_str()) {
-            ("GET", "/health") => Err(self.health()),
-            ("GET", "/metrics") => {
+        match (head.method.as_str(), head.path.as_str(), source(head)) {
+            ("GET", "/health", _) => Err(self.health()),
+            ("GET", "/metrics", _) => {
                 Err(Answer { status: "200 OK", kind: "text/plain; version=0.0.4", location: None, body: self.metrics() })
             }
-            ("POST", "/sonarqube") if self.sonarqube.is_none() => Err(Answer::error("404 Not Found", "no secret of SonarQube is set")),
-            // An unsigned body is not even read.
-            ("POST", "/sonarqube") if head.header(sonarqube::SIGNATURE).is_none() => Err(self.forged("the body is not signed")),
-            ("POST", "/sonarqube") => Ok(()),
-            (_, "/health" | "/metrics" | "/sonarqube") => Err(Answer::error("405 Method Not Allowed", "not with this method")),
+            ("POST", _, Some(source)) if !self.secrets.contains_key(&source) => {
+                Err(Answer::error("404 Not Found", &format!("no secret of {} is set", source.name())))
+            }
+            // The body of somebody who proves nothing is not even read.
+            ("POST", _, Some(source)) if head.header(source.proof()).is_none() => {
+                Err(self.forged(&format!("there is no {}", source.proof())))
+            }
+            ("POST", _, Some(_)) => Ok(()),
+            (_, "/health" | "/metrics", _) | (.., Some(_)) => Err(Answer::error("405 Method Not Allowed", "not with this method")),
             _ => Err(Answer::error("404 Not Found", "not found")),
         }
     }
 
     fn body(&self, head: &Head, body: &[u8]) -> Answer {
-        let signature = head.header(sonarqube::SIGNATURE).unwrap_or_default();
-        if !self.sonarqube.as_ref().is_some_and(|secret| sonarqube::is_signed(secret.expose().as_bytes(), body, signature)) {
-            return self.forged("the signature is not that of the body");
+        let Some((source, secret)) = source(head).and_then(|source| Some((source, self.secrets.get(&source)?))) else {
+            return Answer::error("404 Not Found", "not found");
+        };
+        if !source.is_proven(secret.expose().as_bytes(), body, head.header(source.proof()).unwrap_or_default()) {
+            return self.forged(&format!("{} is not right", source.proof()));
         }
-        let alert = match sonarqube::read(body) {
+        let alert = match source.read(body) {
             Ok(alert) => alert,
             Err(what) => return Answer::error("400 Bad Request", what),
         };
@@ -100,6 +111,11 @@ impl Service for Gateway {
     }
 }
 
+/// Whose path it is.
+fn source(head: &Head) -> Option<Source> {
+    Source::ALL.into_iter().find(|source| head.path.strip_prefix('/') == Some(source.name()))
+}
+
 impl Gateway {
     fn forged(&self, what: &str) -> Answer {
         self.taken.forged.fetch_add(1, Ordering::Relaxed);
@@ -109,16 +125,29 @@ impl Gateway {
     /// 200 as long as alerts are taken: a start anew mends no queue.
     fn health(&self) -> Answer {
         let status = self.spool.status();
-        let body = json!({
+        let mut body = json!({
             "status": if status.oldest > STUCK { "stuck" } else { "ok" },
-            "sonarqube": if self.sonarqube.is_some() { "on" } else { "no secret" },
             "reconciliation": if self.reconciled.is_some() { "on" } else { "no token" },
-            "webhook": if self.mattermost.is_known() { "known" } else { "not known yet: alerts are kept" },
             "waiting": status.waiting,
             "oldest_seconds": status.oldest.as_secs(),
             "dead_letters": status.dead,
+            "certificate_days": self.certificate_seconds().map(|seconds| seconds.div_euclid(DAY)),
         });
+        for source in Source::ALL {
+            let stands = match (self.secrets.contains_key(&source), self.mattermost.is_known(source)) {
+                (false, _) => "no secret",
+                (true, false) => "on, and its webhook is not known yet: alerts are kept",
+                (true, true) => "on",
+            };
+            body[source.name()] = stands.into();
+        }
         Answer::json("200 OK", &body)
+    }
+
+    /// How long the certificate is still valid; less than zero where it has ended.
+    fn certificate_seconds(&self) -> Option<i64> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Some(self.certificate?.cast_signed() - now.cast_signed())
     }
 
     /// Prometheus' text format.
@@ -142,6 +171,8 @@ impl Gateway {
             ("oldest_seconds", status.oldest.as_secs()),
             ("dead_letters", status.dead as u64),
         ];
-        lines.map(|(name, value)| format!("alert_gateway_{name} {value}\n")).concat()
+        let line = |name: &str, value: i64| format!("alert_gateway_{name} {value}\n");
+        let certificate = self.certificate_seconds().map(|seconds| line("certificate_seconds", seconds));
+        lines.into_iter().map(|(name, value)| line(name, value.cast_signed())).chain(certificate).collect()
     }
 }

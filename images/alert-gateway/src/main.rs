@@ -1,4 +1,4 @@
-//! The alert gateway: takes SonarQube's webhooks, which Mattermost does not understand, to a channel.
+//! The alert gateway: takes webhooks that Mattermost does not understand, SonarQube's and Alertmanager's, to a channel.
 //!
 //! What it has said 200 to is on disk and is posted at least once; twice only if it was killed, or the connection ended, between
 //! Mattermost's acceptance and the note of it. The same event is posted once in 30 days. `docs/alerts.md` says more.
@@ -22,6 +22,8 @@
 //! | `ALERT_GATEWAY_EVENTS` | `all` | `changes`: failures and the first success after one; `failures`: these alone |
 //! | `ALERT_GATEWAY_SONARQUBE_SECRET_FILE` | `/run/secrets/sonarqube` | what SonarQube signs with, at least 16 characters; without the file `/sonarqube` is 404 |
 //! | `ALERT_GATEWAY_SONARQUBE_WEBHOOK_FILE` | `/run/secrets/sonarqube-webhook` | address of Mattermost's incoming webhook, read at each post; alerts are kept until the file is there |
+//! | `ALERT_GATEWAY_ALERTMANAGER_SECRET_FILE` | `/run/secrets/alertmanager` | Alertmanager's token, at least 16 characters; without the file `/alertmanager` is 404 |
+//! | `ALERT_GATEWAY_ALERTMANAGER_WEBHOOK_FILE` | `/run/secrets/alertmanager-webhook` | as SonarQube's |
 //! | `ALERT_GATEWAY_SONARQUBE_URL` | none | SonarQube's address, to ask it for alerts that never arrived |
 //! | `ALERT_GATEWAY_SONARQUBE_TOKEN_FILE` | `/run/secrets/sonarqube-token` | a token of an account that may browse the projects; without the file SonarQube is not asked |
 //! | `ALERT_GATEWAY_SONARQUBE_PERIOD` | `300` | seconds between two rounds; a lost alert is made good after two |
@@ -29,13 +31,15 @@
 //! | `ALERT_GATEWAY_REDIRECT_TO` | none | where to: `https://HOST[:PORT]`; the path is kept |
 //!
 //! # Paths
-//! `POST /sonarqube` (signed), `GET /health`, `GET /metrics` (Prometheus).
+//! `POST /sonarqube` (signed), `POST /alertmanager` (with the token), `GET /health`, `GET /metrics` (Prometheus).
 //!
 //! # Exit codes
 //! 0 ended by a signal, or healthy · 1 the address, the folder or a certificate cannot be used, or not healthy · 2 settings
 
 mod address;
 mod alert;
+mod alertmanager;
+mod certificate;
 mod delivery;
 mod gateway;
 mod markdown;
@@ -45,8 +49,10 @@ mod redirect;
 mod server;
 mod settings;
 mod sonarqube;
+mod source;
 mod spool;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -56,6 +62,7 @@ use std::time::{Duration, Instant};
 use entrypoint::{Env, Error, Result, http, secret, tls};
 
 use settings::Settings;
+use source::Source;
 
 const CHECK: Duration = Duration::from_secs(3);
 
@@ -84,12 +91,19 @@ fn serve(settings: &Settings) -> Result<()> {
         tls::server(&settings.cert, &settings.key).map_err(Error::failed)
     });
     let server_tls = server_tls.transpose()?;
-    let sonarqube = settings.sonarqube.exists().then(|| secret::read_value(&settings.sonarqube, 16)).transpose()?;
-    if sonarqube.is_none() {
-        println!("alert-gateway: {} is not there: nothing is taken from SonarQube", settings.sonarqube.display());
+    let certificate = settings.tls.then(|| certificate::end(&settings.cert)).flatten();
+    let mut secrets = BTreeMap::new();
+    for (source, file) in &settings.secrets {
+        match file.exists() {
+            true => _ = secrets.insert(*source, secret::read_value(file, 16)?),
+            false => println!("alert-gateway: {} is not there: nothing is taken from {}", file.display(), source.name()),
+        }
     }
     let client = tls::client(&settings.ca).map_err(Error::failed)?;
-    let mattermost = Arc::new(post::Mattermost { file: settings.webhook.clone(), client });
+    let mattermost = Arc::new(post::Mattermost { files: settings.webhooks.clone(), client });
+    for (source, file) in settings.webhooks.iter().filter(|(source, _)| secrets.contains_key(source) && !mattermost.is_known(**source)) {
+        println!("alert-gateway: {} is not there: alerts of {} are kept until it is", file.display(), source.name());
+    }
     let spool = Arc::new(spool::Spool::open(&settings.spool, settings.events, settings.queue)?);
     let delivered = Arc::new(delivery::Counts::default());
     let reconciled = Arc::new(reconcile::Counts::default());
@@ -98,11 +112,14 @@ fn serve(settings: &Settings) -> Result<()> {
         asked.map(|url| reconcile::Sonarqube { url, token: settings.sonarqube_token.clone(), client: Arc::clone(&mattermost.client) });
     match &asked {
         Some(sonarqube) => println!("alert-gateway: {} is asked for what never arrived", sonarqube.url),
-        None if sonarqube.is_some() => println!("alert-gateway: no token for SonarQube: what it never sends is not made good"),
+        None if secrets.contains_key(&Source::Sonarqube) => {
+            println!("alert-gateway: no token for SonarQube: what it never sends is not made good")
+        }
         None => {}
     }
     let gateway = gateway::Gateway {
-        sonarqube,
+        secrets,
+        certificate,
         spool: Arc::clone(&spool),
         mattermost: Arc::clone(&mattermost),
         delivered: Arc::clone(&delivered),

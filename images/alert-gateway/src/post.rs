@@ -1,5 +1,6 @@
 //! One post to an incoming webhook of Mattermost, and what its answer means.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use entrypoint::{http, secret};
 
 use crate::address::Address;
+use crate::source::Source;
 
 /// A post takes no longer, from the name's look-up to the answer's last byte. (The look-up itself has the resolver's own limit.)
 pub const POST: Duration = Duration::from_secs(10);
@@ -26,38 +28,39 @@ pub enum Outcome {
         why: String,
         /// What the server asked for.
         after: Option<Duration>,
-        /// Whether other alerts would fare alike: nobody answered, or there are too many.
+        /// Whether other alerts of this source would fare alike: nobody answered, or there are too many.
         all: bool,
     },
 }
 
-/// Where the webhook's address is, and whom to believe.
+/// Where the webhooks' addresses are, and whom to believe.
 pub struct Mattermost {
-    /// A file with the address; it may come later, and change.
-    pub file: PathBuf,
+    /// Of each source a file with the address; it may come later, and change.
+    pub files: BTreeMap<Source, PathBuf>,
     /// None where the certificates could not be read; then `https` addresses fail.
     pub client: Arc<rustls::ClientConfig>,
 }
 
 impl Mattermost {
-    /// Whether there is an address.
-    pub fn is_known(&self) -> bool {
-        self.file.exists()
+    /// Whether there is an address for the alerts of `source`.
+    pub fn is_known(&self, source: Source) -> bool {
+        self.files.get(&source).is_some_and(|file| file.exists())
     }
 
-    /// Posts `body`.
-    pub fn post(&self, body: &[u8]) -> Outcome {
-        match self.try_post(body) {
+    /// Posts `body` to the webhook of `source`.
+    pub fn post(&self, source: Source, body: &[u8]) -> Outcome {
+        match self.try_post(source, body) {
             Ok(answer) => verdict(&answer),
             Err(why) => Outcome::Retry { why, after: None, all: true },
         }
     }
 
-    fn try_post(&self, body: &[u8]) -> Result<http::Answer, String> {
-        let value = secret::read_value(&self.file, 10).map_err(|error| error.to_string())?;
+    fn try_post(&self, source: Source, body: &[u8]) -> Result<http::Answer, String> {
+        let file = self.files.get(&source).ok_or_else(|| format!("no webhook is set for {}", source.name()))?;
+        let value = secret::read_value(file, 10).map_err(|error| error.to_string())?;
         let hook = Address::parse(value.expose())
             .filter(|hook| hook.path != "/")
-            .ok_or_else(|| format!("{} does not hold a web address", self.file.display()))?;
+            .ok_or_else(|| format!("{} does not hold a web address", file.display()))?;
         hook.ask(&self.client, Instant::now() + POST, |connection, host| http::post(connection, host, &hook.path, body))
     }
 }

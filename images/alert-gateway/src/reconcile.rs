@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::address::Address;
 use crate::alert::{Key, Verdict};
+use crate::certificate::since_1970;
 use crate::sonarqube::{self, lost, text};
 use crate::spool::{self, Spool};
 
@@ -242,10 +243,7 @@ fn seconds(time: &str) -> Option<u64> {
         _ => return None,
     };
     let ahead = sign * (number(20..22)? * 3600 + number(22..24)? * 60);
-    // Days since 1970 in the proleptic Gregorian calendar, with years that begin in March.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5 + day - 1 - 719_468;
-    u64::try_from(days * 86_400 + hour * 3600 + minute * 60 + second - ahead).ok()
+    u64::try_from(since_1970(year, month, day) + hour * 3600 + minute * 60 + second - ahead).ok()
 }
 
 #[cfg(test)]

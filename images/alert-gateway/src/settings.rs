@@ -1,5 +1,6 @@
 //! The settings; the table at the top of the program tells them.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use entrypoint::{Env, Error, Result};
 
 use crate::address::Address;
 use crate::redirect;
+use crate::source::Source;
 use crate::spool::Wanted;
 
 /// All of them.
@@ -22,8 +24,9 @@ pub struct Settings {
     pub spool: PathBuf,
     pub queue: usize,
     pub events: Wanted,
-    pub sonarqube: PathBuf,
-    pub webhook: PathBuf,
+    /// Of each source the file with its secret, and that with the address of its webhook.
+    pub secrets: BTreeMap<Source, PathBuf>,
+    pub webhooks: BTreeMap<Source, PathBuf>,
     /// SonarQube's own address, the file with a token for it, and how often it is asked.
     pub sonarqube_url: Option<String>,
     pub sonarqube_token: PathBuf,
@@ -32,7 +35,7 @@ pub struct Settings {
     pub redirect: Option<(SocketAddr, String)>,
 }
 
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 17] = [
     "ALERT_GATEWAY_LISTEN",
     "ALERT_GATEWAY_TLS",
     "ALERT_GATEWAY_TLS_CERT_FILE",
@@ -41,6 +44,8 @@ const KNOWN: [&str; 15] = [
     "ALERT_GATEWAY_SPOOL",
     "ALERT_GATEWAY_QUEUE",
     "ALERT_GATEWAY_EVENTS",
+    "ALERT_GATEWAY_ALERTMANAGER_SECRET_FILE",
+    "ALERT_GATEWAY_ALERTMANAGER_WEBHOOK_FILE",
     "ALERT_GATEWAY_SONARQUBE_SECRET_FILE",
     "ALERT_GATEWAY_SONARQUBE_WEBHOOK_FILE",
     "ALERT_GATEWAY_SONARQUBE_URL",
@@ -75,8 +80,14 @@ impl Settings {
         let spool = env.path("ALERT_GATEWAY_SPOOL", "/var/lib/alert-gateway");
         let queue = env.or("ALERT_GATEWAY_QUEUE", 50_000, "a number above 0", positive);
         let events = env.or("ALERT_GATEWAY_EVENTS", Wanted::All, "all, changes or failures", wanted);
-        let sonarqube = env.path("ALERT_GATEWAY_SONARQUBE_SECRET_FILE", "/run/secrets/sonarqube");
-        let webhook = env.path("ALERT_GATEWAY_SONARQUBE_WEBHOOK_FILE", "/run/secrets/sonarqube-webhook");
+        let files = |what: &str, behind: &str| -> Option<BTreeMap<Source, PathBuf>> {
+            let path = |source: Source| {
+                let setting = format!("ALERT_GATEWAY_{}_{what}_FILE", source.name().to_uppercase());
+                Some((source, env.path(&setting, &format!("/run/secrets/{}{behind}", source.name()))?))
+            };
+            Source::ALL.into_iter().map(path).collect()
+        };
+        let (secrets, webhooks) = (files("SECRET", ""), files("WEBHOOK", "-webhook"));
         let url = "an address such as https://sonarqube.cicd.local";
         let sonarqube_url = env.optional("ALERT_GATEWAY_SONARQUBE_URL", url, |value| {
             let value = value.trim_end_matches('/');
@@ -101,8 +112,8 @@ impl Settings {
                 spool: spool?,
                 queue: queue?,
                 events: events?,
-                sonarqube: sonarqube?,
-                webhook: webhook?,
+                secrets: secrets?,
+                webhooks: webhooks?,
                 sonarqube_url,
                 sonarqube_token: sonarqube_token?,
                 sonarqube_period: sonarqube_period?,

@@ -11,6 +11,7 @@ use sha2::Sha256;
 
 use crate::alert::{Alert, Key, Verdict, from_hex};
 use crate::markdown::{code, link, plain};
+use crate::source::Source;
 
 /// The header with the signature, in lower case: hexadecimal HMAC-SHA256 of the body's bytes as they came.
 pub const SIGNATURE: &str = "x-sonar-webhook-hmac-sha256";
@@ -32,19 +33,8 @@ pub fn is_signed(secret: &[u8], body: &[u8], signature: &str) -> bool {
 pub fn read(body: &[u8]) -> Result<Alert, &'static str> {
     let payload: Value = serde_json::from_slice(body).map_err(|_| "the body is not JSON")?;
     let project = text(&payload, "/project/key").ok_or("the body names no project")?;
-    let outcome = Outcome::of(&payload);
-    let branch = Branch::of(&payload);
-    let name = text(&payload, "/project/name").unwrap_or(project);
-    let place = parts(project, branch.kind, branch.name);
-    Ok(Alert {
-        event: event(&payload, &place, body),
-        place: Key::of(place),
-        lane: Key::of([b"sonarqube".as_slice(), project.as_bytes()]),
-        verdict: outcome.verdict,
-        gate: matches!(text(&payload, "/qualityGate/status"), Some("OK" | "ERROR")),
-        summary: summary(&outcome, project),
-        message: message(&payload, &outcome, &branch, name),
-    })
+    let gate = matches!(text(&payload, "/qualityGate/status"), Some("OK" | "ERROR"));
+    Ok(Alert { gate, ..alert(&payload, project, Outcome::of(&payload), |place| event(&payload, place, body)) })
 }
 
 /// What [`read`] would have made of the webhook that never came about the gate of a branch: `payload` has its shape. The event is
@@ -54,19 +44,29 @@ pub fn lost(payload: &Value, found: SystemTime) -> Option<Alert> {
     let mut outcome = Outcome::of(payload);
     let word = if outcome.verdict == Verdict::Bad { "failed" } else { "passed again" };
     outcome.title = format!("Quality gate {word}, as SonarQube says; its webhook never came");
-    let branch = Branch::of(payload);
-    let name = text(payload, "/project/name").unwrap_or(project);
-    let place = place(project, branch.kind, branch.name);
     let found = found.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    Some(Alert {
-        event: Key::of([b"sonarqube lost".as_slice(), place.to_string().as_bytes(), &found.to_be_bytes()]),
-        place,
+    let event = |place: &[&[u8]]| {
+        let place = Key::of(place.iter().copied()).to_string();
+        Key::of([b"sonarqube lost".as_slice(), place.as_bytes(), &found.to_be_bytes()])
+    };
+    Some(alert(payload, project, outcome, event))
+}
+
+/// An alert about the gate of what `payload` names; `event` makes its key from the parts of its place.
+fn alert(payload: &Value, project: &str, outcome: Outcome, event: impl FnOnce(&[&[u8]]) -> Key) -> Alert {
+    let branch = Branch::of(payload);
+    let place = parts(project, branch.kind, branch.name);
+    let name = text(payload, "/project/name").unwrap_or(project);
+    Alert {
+        source: Source::Sonarqube,
+        event: event(&place),
+        place: Key::of(place),
         lane: Key::of([b"sonarqube".as_slice(), project.as_bytes()]),
         verdict: outcome.verdict,
         gate: true,
         summary: summary(&outcome, project),
         message: message(payload, &outcome, &branch, name),
-    })
+    }
 }
 
 /// A branch or a pull request of a project.

@@ -24,6 +24,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use entrypoint::{Error, Result};
 
 use crate::alert::{Alert, Key, Verdict};
+use crate::source::Source;
 use log::{End, Line, Log};
 
 /// An event that is sent again within this time is not posted again.
@@ -88,7 +89,7 @@ struct State {
     /// Of each lane the numbers that wait, oldest first.
     lanes: HashMap<Key, VecDeque<u64>>,
     /// The first number of each lane: what may be posted now.
-    heads: BTreeMap<u64, Key>,
+    heads: BTreeMap<u64, (Key, Source)>,
     queued: HashSet<Key>,
     /// Events that are being written by another thread.
     writing: HashSet<Key>,
@@ -106,6 +107,7 @@ struct Waiting {
     event: Key,
     place: Key,
     lane: Key,
+    source: Source,
     verdict: Verdict,
     gate: bool,
     since: SystemTime,
@@ -219,9 +221,11 @@ impl Spool {
         self.since
     }
 
-    /// The oldest alert whose lane is ready, and is not behind another of its lane.
-    pub fn first(&self, mut ready: impl FnMut(Key) -> bool) -> Option<(u64, Key)> {
-        self.state().heads.iter().find(|(_, lane)| ready(**lane)).map(|(number, lane)| (*number, *lane))
+    /// The oldest alert whose lane and source are ready, and is not behind another of its lane.
+    pub fn first(&self, mut ready: impl FnMut(Key, Source) -> bool) -> Option<(u64, Key, Source)> {
+        let state = self.state();
+        let found = state.heads.iter().find(|(_, (lane, source))| ready(*lane, *source));
+        found.map(|(number, (lane, source))| (*number, *lane, *source))
     }
 
     /// What waits under this number.
@@ -309,18 +313,10 @@ impl Spool {
     }
 
     fn write(&self, number: u64, alert: &Alert) -> std::io::Result<()> {
-        let queue = self.folder.join("queue");
-        let (beside, path) = (queue.join(format!(".{number}")), file(&self.folder, "queue", number));
-        let written = (|| {
-            let mut out = fs_err::File::create(&beside)?;
-            out.write_all(&serde_json::to_vec(alert)?)?;
-            out.sync_all()?;
-            fs_err::rename(&beside, &path)?;
-            sync(&queue)
-        })();
+        let path = file(&self.folder, "queue", number);
+        let written = replace(&path, &serde_json::to_vec(alert)?);
         if written.is_err() {
             // What is not acknowledged must not be posted either: SonarQube's record says that it failed.
-            let _ = fs_err::remove_file(&beside);
             let _ = fs_err::remove_file(&path);
         }
         written
@@ -329,8 +325,8 @@ impl Spool {
 
 impl State {
     fn push(&mut self, number: u64, alert: &Alert, since: SystemTime) {
-        let Alert { event, place, lane, verdict, gate, .. } = *alert;
-        self.waiting.insert(number, Waiting { event, place, lane, verdict, gate, since });
+        let Alert { source, event, place, lane, verdict, gate, .. } = *alert;
+        self.waiting.insert(number, Waiting { event, place, lane, source, verdict, gate, since });
         self.queued.insert(event);
         self.last.insert(place, verdict);
         if gate {
@@ -344,7 +340,7 @@ impl State {
             if let Some(former) = numbers.get(1) {
                 self.heads.remove(former);
             }
-            self.heads.insert(number, lane);
+            self.heads.insert(number, (lane, source));
         }
     }
 
@@ -355,7 +351,7 @@ impl State {
         if let Some(numbers) = self.lanes.get_mut(&waiting.lane) {
             numbers.retain(|other| *other != number);
             match numbers.front() {
-                Some(first) => _ = self.heads.insert(*first, waiting.lane),
+                Some(first) => _ = self.heads.insert(*first, (waiting.lane, waiting.source)),
                 None => _ = self.lanes.remove(&waiting.lane),
             }
         }
@@ -421,6 +417,23 @@ fn numbers(folder: &Path) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
+/// Writes a file so that a crash of the machine leaves the old one or the whole new one: beside, under the same name behind a dot.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let beside = folder.join(format!(".{}", path.file_name().unwrap_or_default().display()));
+    let written = (|| {
+        let mut out = fs_err::File::create(&beside)?;
+        out.write_all(bytes)?;
+        out.sync_all()?;
+        fs_err::rename(&beside, path)?;
+        sync(folder)
+    })();
+    if written.is_err() {
+        let _ = fs_err::remove_file(&beside);
+    }
+    written
+}
+
 /// A rename survives a crash of the machine once its folder is synced.
 fn sync(folder: &Path) -> std::io::Result<()> {
     fs_err::File::open(folder)?.sync_all()
@@ -431,9 +444,8 @@ fn since(path: &Path) -> Result<u64> {
     if let Some(since) = fs_err::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()) {
         return Ok(since);
     }
-    let (since, beside) = (now(), path.with_extension("new"));
-    fs_err::write(&beside, format!("{since}\n"))?;
-    fs_err::rename(&beside, path)?;
+    let since = now();
+    replace(path, format!("{since}\n").as_bytes())?;
     Ok(since)
 }
 

@@ -28,6 +28,7 @@ fn settings(folder: &Path, tls: bool, address: SocketAddr) -> Settings {
         ("ALERT_GATEWAY_SPOOL", path("spool")),
         ("ALERT_GATEWAY_SONARQUBE_SECRET_FILE", path("sonarqube")),
         ("ALERT_GATEWAY_SONARQUBE_WEBHOOK_FILE", path("webhook")),
+        ("ALERT_GATEWAY_ALERTMANAGER_WEBHOOK_FILE", path("alertmanager-webhook")),
     ];
     Settings::read(&Env::from_iter(env)).expect("good settings")
 }
@@ -42,9 +43,10 @@ fn start(tls: bool, queue: usize) -> Running {
     let settings = settings(folder.path(), tls, listener.local_addr().expect("bound"));
     let spool = Arc::new(Spool::open(&settings.spool, Wanted::All, queue).expect("opened"));
     let gateway = gateway::Gateway {
-        sonarqube: Some(entrypoint::Secret::new(SECRET)),
+        secrets: Source::ALL.map(|source| (source, entrypoint::Secret::new(SECRET))).into(),
+        certificate: certificate::end(&settings.cert),
         spool: Arc::clone(&spool),
-        mattermost: Arc::new(post::Mattermost { file: settings.webhook.clone(), client: tls::client(&settings.ca).expect("roots") }),
+        mattermost: Arc::new(post::Mattermost { files: settings.webhooks.clone(), client: tls::client(&settings.ca).expect("roots") }),
         delivered: Arc::default(),
         reconciled: None,
         taken: gateway::Taken::default(),
@@ -84,7 +86,7 @@ impl Running {
 }
 
 /// A request as SonarQube sent it: its own head, with the path of the gateway.
-fn recorded() -> (String, String) {
+fn recorded_request() -> (String, String) {
     let file: serde_json::Value = serde_json::from_str(RECORDED).expect("JSON");
     let head = file["rawHead"].as_str().expect("a head").replace("/ok/main", "/sonarqube");
     (head, file["body"].as_str().expect("a body").to_owned())
@@ -94,13 +96,14 @@ fn recorded() -> (String, String) {
 fn a_real_request_over_tls_is_on_disk_when_it_is_answered_and_a_second_one_is_known() {
     let running = start(true, 10);
     healthcheck(&running.settings).expect("it is healthy");
-    let (head, body) = recorded();
+    let (head, body) = recorded_request();
     let request = format!("{head}\r\n\r\n{body}");
     assert_eq!(running.ask(request.as_bytes()), (200, "{\"alert\":\"kept\"}".to_owned()));
     let kept = fs_err::read_to_string(running.folder.path().join("spool/queue/00000000000000000001.json")).expect("on disk");
     assert!(kept.contains("Quality gate failed: Proj Bad"), "{kept}");
     assert_eq!(running.ask(request.as_bytes()), (200, "{\"alert\":\"known\"}".to_owned()));
     let (_, health) = running.ask(b"GET /health HTTP/1.1\r\n\r\n");
+    assert!(health.contains("\"certificate_days\":") && !health.contains("\"certificate_days\":null"), "{health}");
     assert!(health.contains("\"waiting\":1") && health.contains("not known yet") && health.contains("\"status\":\"ok\""), "{health}");
     let (_, metrics) = running.ask(b"GET /metrics HTTP/1.1\r\n\r\n");
     assert!(metrics.contains("received_total{answer=\"kept\"} 1\n") && metrics.contains("alert_gateway_waiting 1\n"), "{metrics}");
@@ -108,9 +111,27 @@ fn a_real_request_over_tls_is_on_disk_when_it_is_answered_and_a_second_one_is_kn
 }
 
 #[test]
+fn an_alert_of_another_source_waits_for_its_own_webhook_and_holds_up_nobody() {
+    let running = start(false, 10);
+    let recorded: serde_json::Value = serde_json::from_str(include_str!("../tests/alertmanager.json")).expect("JSON");
+    let body = recorded["requests"][0]["body"].as_str().expect("a body");
+    let request =
+        |token: &str| format!("POST /alertmanager HTTP/1.1\r\nAuthorization: {token}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    assert_eq!(running.ask(request("Bearer another").as_bytes()).0, 401);
+    assert_eq!(running.ask(request(&format!("Bearer {SECRET}")).as_bytes()), (200, "{\"alert\":\"kept\"}".to_owned()));
+    let (head, body) = recorded_request();
+    assert_eq!(running.ask(format!("{head}\r\n\r\n{body}").as_bytes()).0, 200);
+    assert_eq!(running.spool.first(|_, source| source == Source::Sonarqube).map(|(number, ..)| number), Some(2));
+    fs_err::write(&running.settings.webhooks[&Source::Alertmanager], "http://127.0.0.1:1/hooks/x").expect("written");
+    let (_, health) = running.ask(b"GET /health HTTP/1.1\r\n\r\n");
+    assert!(health.contains("\"alertmanager\":\"on\"") && health.contains("\"sonarqube\":\"on, and its webhook is not known"), "{health}");
+    running.end();
+}
+
+#[test]
 fn what_is_forged_unsigned_cut_or_unknown_is_not_kept() {
     let running = start(false, 1);
-    let (head, body) = recorded();
+    let (head, body) = recorded_request();
     let unsigned = head.lines().filter(|line| !line.starts_with("X-Sonar-Webhook")).collect::<Vec<_>>().join("\r\n");
     let shorter = head.replace("Content-Length: 1581", "Content-Length: 1580");
     for (request, wanted) in [
@@ -134,7 +155,7 @@ fn what_is_forged_unsigned_cut_or_unknown_is_not_kept() {
 fn a_full_spool_and_a_broken_disk_are_told_and_what_was_refused_is_not_known() {
     let running = start(false, 1);
     running.spool.accept(&spool::tests::alert("a", "1", alert::Verdict::Bad)).expect("kept");
-    let (head, body) = recorded();
+    let (head, body) = recorded_request();
     let request = format!("{head}\r\n\r\n{body}");
     assert_eq!(running.ask(request.as_bytes()).0, 503);
     running.spool.posted(1).expect("noted");

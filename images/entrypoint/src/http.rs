@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use crate::Secret;
 
 /// An answer larger than this is none that anybody here waits for.
-const LIMIT: u64 = 64 * 1024;
+const LIMIT: usize = 64 * 1024;
 /// A page of a list may be larger.
-const LARGE: u64 = 4 * 1024 * 1024;
+const LARGE: usize = 4 * 1024 * 1024;
 
 /// What the server said.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl Write for Until {
 /// # Errors
 /// In words, where the connection breaks or the answer is not HTTP.
 pub fn get(connection: impl Read + Write, host: &str, path: &str) -> Result<Answer, String> {
-    exchange(connection, format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n").as_bytes(), LIMIT)
+    exchange(connection, asking(host, path, "").as_bytes(), LIMIT)
 }
 
 /// `GET path` with an `Authorization`, as [`get`]; the answer may be 4 MiB.
@@ -90,13 +90,17 @@ pub fn get(connection: impl Read + Write, host: &str, path: &str) -> Result<Answ
 /// # Errors
 /// As [`get`]; also where the answer is larger.
 pub fn get_as(connection: impl Read + Write, host: &str, path: &str, authorization: &Secret) -> Result<Answer, String> {
-    let head =
-        format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\nAuthorization: {}\r\n\r\n", authorization.expose());
-    let answer = exchange(connection, head.as_bytes(), LARGE)?;
-    match answer.head.len() + answer.body.len() + 4 < usize::try_from(LARGE).unwrap_or(usize::MAX) {
+    let authorization = format!("Authorization: {}\r\n", authorization.expose());
+    let answer = exchange(connection, asking(host, path, &authorization).as_bytes(), LARGE)?;
+    match answer.head.len() + answer.body.len() + 4 < LARGE {
         true => Ok(answer),
         false => Err(format!("the answer is larger than {LARGE} bytes")),
     }
+}
+
+/// The request of a GET; `more` are further headers, each with the end of its line.
+fn asking(host: &str, path: &str, more: &str) -> String {
+    format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n{more}\r\n")
 }
 
 /// `POST path` with a JSON body, as [`get`].
@@ -110,11 +114,11 @@ pub fn post(connection: impl Read + Write, host: &str, path: &str, body: &[u8]) 
 }
 
 /// The request is HTTP/1.0 (RFC 1945), to which no server answers in chunks: the body ends with the connection.
-fn exchange(mut connection: impl Read + Write, request: &[u8], limit: u64) -> Result<Answer, String> {
+fn exchange(mut connection: impl Read + Write, request: &[u8], limit: usize) -> Result<Answer, String> {
     // Who refuses a request may answer and close before having read all of it: the answer counts, not the broken pipe.
     let sent = connection.write_all(request).and_then(|()| connection.flush());
     let mut bytes = Vec::new();
-    let read = connection.take(limit).read_to_end(&mut bytes);
+    let read = connection.take(limit as u64).read_to_end(&mut bytes);
     let text = String::from_utf8_lossy(&bytes);
     let parsed = parse(&text);
     match (sent, read) {

@@ -30,7 +30,7 @@ fn serves(world: &World) -> Result<()> {
 
     let health = get(&address, "/health");
     assert!(health.starts_with("HTTP/1.1 200 OK\r\n"), "{health}");
-    for told in ["\"status\":\"ok\"", "\"sonarqube\":\"no secret\"", "alerts are kept", "\"waiting\":0"] {
+    for told in ["\"status\":\"ok\"", "\"sonarqube\":\"no secret\"", "\"alertmanager\":\"no secret\"", "\"waiting\":0"] {
         assert!(health.contains(told), "{told} is not in {health}");
     }
     for path in ["/", "/health/", "/sonarqube/"] {

@@ -82,7 +82,7 @@ fn mattermost(folder: &Path, url: &str) -> Mattermost {
     write_secret(&file, url);
     let roots = folder.join("roots");
     fs_err::write(&roots, "").expect("written");
-    Mattermost { file, client: entrypoint::tls::client(&roots).expect("a client") }
+    Mattermost { files: [(Source::Sonarqube, file)].into(), client: entrypoint::tls::client(&roots).expect("a client") }
 }
 
 fn write_secret(file: &Path, value: &str) {
@@ -165,7 +165,7 @@ fn a_server_that_is_away_gets_everything_when_it_is_back() {
         }
         assert_eq!(spool.status().waiting, 20);
         // The address comes from the file at each post.
-        write_secret(&mattermost.file, &fake.url);
+        write_secret(&mattermost.files[&Source::Sonarqube], &fake.url);
         let start = Instant::now();
         while spool.status().waiting > 0 && start.elapsed() < Duration::from_secs(60) {
             spool.wait(Duration::from_millis(5));
@@ -183,7 +183,7 @@ fn without_an_address_alerts_are_kept() {
     let spool = Spool::open(&folder.path().join("spool"), Wanted::All, 10).expect("opened");
     spool.accept(&alert("a", "1", Verdict::Bad)).expect("kept");
     let mattermost = mattermost(folder.path(), "http://127.0.0.1:1/x");
-    fs_err::remove_file(&mattermost.file).expect("gone");
+    fs_err::remove_file(&mattermost.files[&Source::Sonarqube]).expect("gone");
     let start = Instant::now();
     let counts = until(&spool, &mattermost, || start.elapsed() > Duration::from_millis(100));
     assert_eq!((spool.status().waiting, counts.failed.load(Ordering::Relaxed)), (1, 0));

@@ -1,6 +1,7 @@
 //! `done.log`: a line for each alert that was posted or refused, so that the same event is not posted again.
 //!
-//! `SECONDS EVENT PLACE posted|refused bad|good|broken`, the last where a failure is not that of a quality gate. A line that was cut by a crash, or by a full disk, is skipped.
+//! `SECONDS EVENT PLACE posted|refused bad|good|broken`, the last where a failure is not that of a quality gate. A line that was cut by
+//! a crash, or by a full disk, is skipped.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -33,26 +34,21 @@ pub struct Line {
 
 impl Line {
     fn parse(line: &str) -> Option<Self> {
-        let mut words = line.split(' ');
-        let key = |words: &mut std::str::Split<'_, char>| Key::try_from(words.next()?.to_owned()).ok();
-        let mut parsed = Line {
-            at: words.next()?.parse().ok()?,
-            event: key(&mut words)?,
-            place: key(&mut words)?,
-            end: [End::Posted, End::Refused].into_iter().zip(["posted", "refused"]).find_map({
-                let word = words.next()?;
-                move |(end, name)| (name == word).then_some(end)
-            })?,
-            verdict: Verdict::Bad,
-            gate: true,
-        };
-        match words.next()? {
-            "bad" => {}
-            "good" => parsed.verdict = Verdict::Good,
-            "broken" => parsed.gate = false,
+        let words: Vec<&str> = line.split(' ').collect();
+        let &[at, event, place, end, verdict] = &words[..] else { return None };
+        let end = match end {
+            "posted" => End::Posted,
+            "refused" => End::Refused,
             _ => return None,
-        }
-        words.next().is_none().then_some(parsed)
+        };
+        let (verdict, gate) = match verdict {
+            "good" => (Verdict::Good, true),
+            "bad" => (Verdict::Bad, true),
+            "broken" => (Verdict::Bad, false),
+            _ => return None,
+        };
+        let key = |word: &str| Key::try_from(word.to_owned()).ok();
+        Some(Line { at: at.parse().ok()?, event: key(event)?, place: key(place)?, end, verdict, gate })
     }
 
     fn text(&self) -> String {
@@ -110,14 +106,7 @@ impl Log {
             at += 1;
             red || now.saturating_sub(line.at) < remembered
         });
-        let beside = self.path.with_extension("new");
-        let mut new = fs_err::File::create(&beside)?;
-        new.write_all(lines.iter().map(Line::text).collect::<String>().as_bytes())?;
-        new.sync_all()?;
-        fs_err::rename(&beside, &self.path)?;
-        if let Some(folder) = self.path.parent() {
-            super::sync(folder)?;
-        }
+        super::replace(&self.path, lines.iter().map(Line::text).collect::<String>().as_bytes())?;
         self.file = append(&self.path)?;
         self.lines = lines.len();
         // Where nothing is old yet, not at every line.

@@ -5,6 +5,7 @@ pub fn alert(project: &str, event: &str, verdict: Verdict) -> Alert {
     let key = Key::of([project.as_bytes()]);
     let summary = format!("{project} {event}");
     Alert {
+        source: Source::Sonarqube,
         event: Key::of([event.as_bytes()]),
         place: key,
         lane: key,
@@ -25,6 +26,10 @@ fn open(folder: &Path) -> Spool {
 
 fn waiting(spool: &Spool) -> Vec<String> {
     spool.state().waiting.keys().map(|number| spool.read(*number).expect("on disk").summary).collect()
+}
+
+fn next(spool: &Spool, ready: impl Fn(Key) -> bool) -> Option<u64> {
+    spool.first(|lane, _| ready(lane)).map(|(number, ..)| number)
 }
 
 #[test]
@@ -50,13 +55,13 @@ fn a_lane_keeps_its_order_and_does_not_hold_up_another() {
         spool.accept(&bad(project, event)).expect("kept");
     }
     let a = Key::of([b"a".as_slice()]);
-    assert_eq!(spool.first(|_| true).map(|(number, _)| number), Some(1));
-    assert_eq!(spool.first(|lane| lane != a).map(|(number, _)| number), Some(3), "2 is behind 1");
+    assert_eq!(next(&spool, |_| true), Some(1));
+    assert_eq!(next(&spool, |lane| lane != a), Some(3), "2 is behind 1");
     spool.posted(1).expect("noted");
-    assert_eq!(spool.first(|_| true).map(|(number, _)| number), Some(2));
+    assert_eq!(next(&spool, |_| true), Some(2));
     spool.posted(2).expect("noted");
     spool.posted(3).expect("noted");
-    assert_eq!(spool.first(|_| true), None);
+    assert_eq!(next(&spool, |_| true), None);
 }
 
 #[test]
@@ -105,7 +110,7 @@ fn killed_at_any_step_nothing_is_lost_and_what_was_noted_is_not_posted_again() {
 
     // Refusing: moved, and not noted.
     spool.accept(&bad("a", "2")).expect("kept");
-    let (number, _) = spool.first(|_| true).expect("one waits");
+    let number = next(&spool, |_| true).expect("one waits");
     drop(spool);
     fs_err::rename(path("queue", number), path("dead", number)).expect("moved");
     let spool = open(folder.path());

@@ -73,6 +73,10 @@ pub(super) fn alert_gateway(site: &Site, secrets: &Secrets, problems: &mut Vec<E
             webhooks.iter().find(|webhook| webhook.tool == Tool::Sonarqube).and_then(|webhook| secrets.other(&webhook.secret_name()));
         env.secret_files.extend(hook.and_then(|url| inside(site, url.expose())).map(|url| ("sonarqube-webhook", url)));
     }
+    // Alertmanager has no part in site.toml: somebody makes its token and its webhook, and writes both into secrets.env.
+    env.secret_files.extend(secrets.other("ALERTMANAGER_TOKEN").map(|token| ("alertmanager", token)));
+    let hook = secrets.other("ALERTMANAGER_WEBHOOK_URL").and_then(|url| inside(site, url.expose()));
+    env.secret_files.extend(hook.map(|url| ("alertmanager-webhook", url)));
     env
 }
 
@@ -116,6 +120,11 @@ mod tests {
         let files = alert_gateway(&site, &secrets, &mut problems).secret_files();
         assert_eq!(files["sonarqube-webhook"].expose(), "https://mattermost.cicd.local:8443/hooks/the-id");
         assert_eq!(files["sonarqube-token"].expose(), "squ_0123456789");
+        assert!(!files.contains_key("alertmanager"));
+        let other = "ALERTMANAGER_TOKEN=token-of-alertmanager\nALERTMANAGER_WEBHOOK_URL=https://chat.example.lan/hooks/another-id\n";
+        let files = alert_gateway(&site, &Secrets::parse(&(made + other), "secrets.env").expect("good"), &mut problems).secret_files();
+        assert_eq!(files["alertmanager"].expose(), "token-of-alertmanager");
+        assert_eq!(files["alertmanager-webhook"].expose(), "https://mattermost.cicd.local:8443/hooks/another-id");
         assert!(problems.is_empty());
     }
 }
