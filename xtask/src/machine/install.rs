@@ -115,7 +115,8 @@ fn is_known(machine: &Machine, package: &str) -> bool {
 fn build(machine: &Machine, part: &Part, log: &Path, out: &mut Output) -> Result<()> {
     let folder = part.folder(machine).unwrap_or_default();
     fs_err::create_dir_all(machine.tools())?;
-    let (beside, maven) = (tempfile::tempdir_in(machine.tools())?, tempfile::tempdir_in(machine.tools())?);
+    let beside = tempfile::tempdir_in(machine.tools())?;
+    let repository = beside.path().join("repository");
     let process = match &part.from {
         Source::Cargo { version, options } => machine
             .process("cargo")
@@ -138,8 +139,7 @@ fn build(machine: &Machine, part: &Part, log: &Path, out: &mut Output) -> Result
             .args(["--quiet", "--batch-mode", MAVEN_COPY, "-Dmdep.stripVersion=true"])
             .arg(format!("-Dartifact={artifact}:{version}:zip"))
             .arg(format!("-DoutputDirectory={}", beside.path().join("bin").display()))
-            // What Maven keeps besides goes with this.
-            .arg(format!("-Dmaven.repo.local={}", maven.path().display())),
+            .arg(format!("-Dmaven.repo.local={}", repository.display())),
         Source::Debian(_) | Source::ComposePlugin | Source::Go => return Ok(()),
     };
     step(&part.command(machine), out, || process.log_to(log).context(|| format!("building {}", part.name)))?;
@@ -150,6 +150,8 @@ fn build(machine: &Machine, part: &Part, log: &Path, out: &mut Output) -> Result
                 .detail(format!("expected {sha256}"))
                 .detail(format!("found    {found}")));
         }
+        // Maven's own modules.
+        fs_err::remove_dir_all(repository)?;
     }
     if folder.exists() {
         fs_err::remove_dir_all(&folder)?;
