@@ -1,4 +1,5 @@
-//! Progress on stderr: a line for each step under way on a terminal; elsewhere a line for each large thing that is done.
+//! Progress on stderr: a line for each step under way on a terminal; elsewhere a line for each large thing that is done, and for each
+//! step that begins without anybody knowing how much it is, such as compiling.
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +30,9 @@ impl Bars {
 impl Progress for Bars {
     fn begin(&self, label: &str, total: Option<u64>) -> Box<dyn Step> {
         if !self.terminal {
+            if total.is_none() {
+                eprintln!("{label}");
+            }
             return Box::new(Line { label: label.to_owned(), total, passed: AtomicU64::new(0) });
         }
         let bar = self.bars.add(match total {
