@@ -130,30 +130,36 @@ fn images(args: &Args, stack: &Stack, out: &mut Output) -> Result<PerService<Str
 /// The first account of an empty server becomes its administrator, whoever makes it. So a server that does not run yet is published
 /// on loopback alone until the administrator is there. The client is signed in.
 fn start_privately(stack: &Stack, wanted: &Wanted, secrets: &Secrets, token: &TokenArgs, out: &mut Output) -> Result<(Changed, Client)> {
-    let (administrator, password) = (&stack.site.administrator, secrets.require(Name::AdministratorPassword)?);
     let is_public = stack.reach()? == Some(Reach::Lan);
     let changed = stack.start(wanted, if is_public { Reach::Lan } else { Reach::Loopback }, out)?;
     let mut client = client(stack)?;
     client.ping().map_err(Error::from)?.check()?;
-    if is_public {
-        return Ok((changed, token.sign_in(client, &stack.site, secrets)?));
+    // Who has a token has an account: the first one is made.
+    if is_public || token.is_given() {
+        client = token.sign_in(client, &stack.site, secrets)?;
+    } else {
+        become_administrator(stack, &mut client, secrets, out)?;
     }
-    if token.is_given() {
-        // Who has a token has an account: the first one is made.
-        let client = token.sign_in(client, &stack.site, secrets)?;
-        return Ok((changed.and(stack.start(wanted, Reach::Lan, out)?), client));
+    match is_public {
+        true => Ok((changed, client)),
+        false => Ok((changed.and(stack.start(wanted, Reach::Lan, out)?), client)),
     }
-    let first = start::create_first_administrator(&mut client, &administrator.name, &administrator.email, password)?;
-    if first == start::First::Made {
-        let others = start::other_people(&client, &administrator.name)?;
-        if !others.is_empty() {
-            return Err(Error::new(Class::Check, format!("the server has accounts besides {}: {}", administrator.name, others.join(", ")))
-                .detail("it was reachable from this machine alone, so they are from this machine")
-                .hint("cargo xtask down --volumes removes them with everything else"));
-        }
-        out.say(format!("made the administrator {}", administrator.name));
+}
+
+/// Signs in as the administrator, who is made where the server has nobody yet.
+fn become_administrator(stack: &Stack, client: &mut Client, secrets: &Secrets, out: &mut Output) -> Result<()> {
+    let (administrator, password) = (&stack.site.administrator, secrets.require(Name::AdministratorPassword)?);
+    if start::create_first_administrator(client, &administrator.name, &administrator.email, password)? != start::First::Made {
+        return Ok(());
     }
-    Ok((changed.and(stack.start(wanted, Reach::Lan, out)?), client))
+    let others = start::other_people(client, &administrator.name)?;
+    if !others.is_empty() {
+        return Err(Error::new(Class::Check, format!("the server has accounts besides {}: {}", administrator.name, others.join(", ")))
+            .detail("it was reachable from this machine alone, so they are from this machine")
+            .hint("cargo xtask down --volumes removes them with everything else"));
+    }
+    out.say(format!("made the administrator {}", administrator.name));
+    Ok(())
 }
 
 /// The server, through loopback, under the name that its certificate holds.
