@@ -8,7 +8,7 @@ mod call;
 mod client;
 mod failure;
 pub mod model;
-mod pause;
+pub(crate) mod pause;
 pub mod plugins;
 pub mod settings;
 pub mod start;

@@ -84,6 +84,8 @@ pub trait Plays: Send + 'static {
 pub enum Fault {
     /// The tool does nothing, and answers this status with JSON that explains nothing.
     Status(u16),
+    /// The tool does nothing, and asks to be left alone for so many seconds.
+    Busy(u32),
     /// The tool does nothing, and answers 200 with a page.
     Html,
     /// The connection ends before the tool did anything.
@@ -164,11 +166,15 @@ fn serve<T: Plays>(mut client: TcpStream, state: &Mutex<State<T>>) -> Option<()>
     let answer = match fault {
         Some(Fault::Cut) => return None,
         Some(Fault::Status(status)) => Answer::json(status, "{}"),
+        Some(Fault::Busy(_)) => Answer::json(429, "{}"),
         Some(Fault::Html) => Answer { status: 200, kind: "text/html", body: "<!DOCTYPE html><title>Sign in</title>".to_owned() },
         Some(Fault::Lost) | None => state.tool.answer(&asked),
     };
     let Answer { status, kind, body } = answer;
-    let head = format!("HTTP/1.1 {status} -\r\nContent-Type: {kind}\r\nX-Played-By: a double of {}\r\n", state.tool.name());
+    let mut head = format!("HTTP/1.1 {status} -\r\nContent-Type: {kind}\r\nX-Played-By: a double of {}\r\n", state.tool.name());
+    if let Some(Fault::Busy(seconds)) = fault {
+        head.push_str(&format!("Retry-After: {seconds}\r\n"));
+    }
     let more = usize::from(fault == Some(Fault::Lost)) * 9;
     let length = if status == 204 { String::new() } else { format!("Content-Length: {}\r\n", body.len() + more) };
     client.write_all(format!("{head}{length}Connection: close\r\n\r\n{body}").as_bytes()).ok()

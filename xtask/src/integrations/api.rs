@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +14,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::provision::Tool;
-use crate::server::{Distrust, Endpoint, Patience, distrust};
+use crate::server::{Distrust, Endpoint, Patience, distrust, pause};
 use crate::site::Site;
 use crate::site::secrets::Secret;
 
@@ -106,13 +107,15 @@ impl Api {
         loop {
             left -= 1;
             let request = self.http.request(method.clone(), format!("{}{path}", self.base));
-            match once(with(request.header(self.header.0, self.header.1.expose()))) {
-                Ok((status, _)) if left > 0 && (status == 429 || status >= 500) => {}
-                Ok((status, body)) => return Ok(Reply { api: self, call, status, body }),
+            let asked = match once(with(request.header(self.header.0, self.header.1.expose()))) {
+                Ok(answer) if left == 0 || !answer.may_pass(self.patience.longest) => {
+                    return Ok(Reply { api: self, call, status: answer.status, body: answer.body });
+                }
+                Ok(answer) => answer.pause,
                 Err(broken) if left == 0 || broken.certificate.is_some() => return Err(self.broken(&call, broken)),
-                Err(_) => {}
-            }
-            std::thread::sleep(pause);
+                Err(_) => None,
+            };
+            std::thread::sleep(asked.unwrap_or(pause));
             pause = (pause * 2).min(self.patience.longest);
         }
     }
@@ -133,17 +136,32 @@ struct Broken {
     certificate: Option<Distrust>,
 }
 
-fn once(request: RequestBuilder) -> std::result::Result<(u16, Vec<u8>), Broken> {
+/// One answer.
+struct Answer {
+    status: u16,
+    /// How long the tool asks to be left alone.
+    pause: Option<Duration>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    /// Whether it may be another one later, and the tool does not ask for more time than there is.
+    fn may_pass(&self, longest: Duration) -> bool {
+        (self.status == 429 || self.status >= 500) && self.pause.is_none_or(|pause| pause <= longest)
+    }
+}
+
+fn once(request: RequestBuilder) -> std::result::Result<Answer, Broken> {
     let response = request.send().map_err(|error| {
         let (never, certificate) = (error.is_connect() || error.is_builder(), distrust(&error));
         Broken { said: images::store::http::chain(error), never, certificate }
     })?;
-    let status = response.status().as_u16();
+    let (status, pause) = (response.status().as_u16(), pause::asked(response.headers()));
     let mut body = Vec::new();
     // An answer that was cut off is none.
     let read = response.take(LONGEST).read_to_end(&mut body);
     read.map_err(|error| Broken { said: error.to_string(), never: false, certificate: None })?;
-    Ok((status, body))
+    Ok(Answer { status, pause, body })
 }
 
 impl Api {

@@ -170,6 +170,14 @@ fn a_request_that_only_asks_is_sent_again_and_one_that_makes_something_is_not() 
     double.fault(1, Fault::Status(503));
     double.fault(2, Fault::Cut);
     assert_eq!(run(&place, &double), ["+ webhook for all projects"]);
+    // The pause that it asks for counts; nobody waits for an hour.
+    let (place, double) = (self::place(""), Double::start(SonarQube::new(Version::V25_1)));
+    double.fault(1, Fault::Busy(0));
+    assert_eq!(run(&place, &double), ["+ webhook for all projects"]);
+    double.asked();
+    double.fault(1, Fault::Busy(3600));
+    assert!(run_as(&place, &double, TOKEN).unwrap_err().to_string().contains("SonarQube answered 429"));
+    assert_eq!(double.asked().len(), 1);
     let (place, double) = (self::place(""), Double::start(SonarQube::new(Version::V25_1)));
     // The answer to the second request, which makes the webhook, is lost: nobody knows, so nobody asks twice.
     double.fault(2, Fault::Lost);
