@@ -13,6 +13,7 @@ use images::{Class, Error, Result};
 
 use crate::site::secrets::{Name, Secrets};
 use crate::site::{Folder, Site};
+use crate::uri::authority;
 
 pub use connection::{Login, Session, Stop};
 
@@ -53,10 +54,7 @@ impl Server {
 
 impl std::fmt::Display for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
+        f.write_str(&authority(&self.host, self.port))
     }
 }
 

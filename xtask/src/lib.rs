@@ -17,4 +17,5 @@ pub mod site;
 pub mod stack;
 pub mod tls;
 pub mod turn;
+pub mod uri;
 pub mod workspace;

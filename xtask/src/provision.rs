@@ -15,7 +15,7 @@ use images::{Class, Error, Result};
 use crate::server::Client;
 
 pub use action::Action;
-pub use desired::{Desired, Tool, Webhook};
+pub use desired::{Desired, Tool, Webhook, webhook_url};
 pub use observed::{Account, Observed, observe};
 pub use plan::{Plan, plan};
 pub use urls::Urls;

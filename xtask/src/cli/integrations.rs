@@ -107,7 +107,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
 fn jenkins(args: &JenkinsArgs, out: &mut Output) -> Result<()> {
     let at = At::open(&args.common, Tool::Jenkins, out)?;
     let Some(ours) = at.site.jenkins.as_ref() else { return Err(integrations::not_in_site(Tool::Jenkins)) };
-    let wanted = jenkins::Wanted::of(&at.site, ours, &at.secrets);
+    let wanted = jenkins::Wanted::of(ours, &at.secrets);
     if wanted.builds.is_none() {
         out.say("Jenkins has no webhook yet: cargo xtask provision makes it, and then the files with its address come too");
     }

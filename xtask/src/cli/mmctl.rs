@@ -11,6 +11,7 @@ use crate::process::Process;
 use crate::site::secrets::system_random;
 use crate::site::{Service, SiteArgs};
 use crate::stack::Stack;
+use crate::uri::plain;
 
 const MMCTL: &str = "/mattermost/bin/mmctl";
 
@@ -48,8 +49,8 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
 /// memory, and goes when the command has ended.
 fn remote(args: &Args, stack: &Stack, token: &Secret, out: &mut Output) -> Result<()> {
     let url = match &args.url {
-        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
-        None => format!("https://{}:{}", stack.site.name, stack.site.ports.mattermost),
+        Some(url) => plain(url),
+        None => stack.site.own_url(),
     };
     let container = stack.running(Service::Mattermost)?.id;
     let mut random = [0; 8];

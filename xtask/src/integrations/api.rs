@@ -17,6 +17,7 @@ use crate::provision::Tool;
 use crate::server::{Distrust, Endpoint, Patience, distrust, pause};
 use crate::site::Site;
 use crate::site::secrets::Secret;
+use crate::uri::plain;
 
 /// The largest answer is a page of applications or webhooks: well below.
 const LONGEST: u64 = 4 << 20;
@@ -69,7 +70,7 @@ impl Api {
             Scheme::Basic => ("authorization", basic(token.expose().to_owned())),
             Scheme::PrivateToken => ("private-token", token.clone()),
         };
-        Ok(Api { tool, http, base: url.as_str().trim_end_matches('/').to_owned(), header, patience, hushed: vec![token.clone()] })
+        Ok(Api { tool, http, base: plain(url), header, patience, hushed: vec![token.clone()] })
     }
 
     /// Keeps a value out of every error.

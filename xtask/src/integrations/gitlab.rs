@@ -11,11 +11,12 @@ use url::form_urlencoded::Serializer;
 use super::api::Api;
 use super::filled;
 use super::ready::{Applied, Bundle, Ready};
-use crate::provision::{Desired, Tool};
+use crate::provision::{Tool, webhook_url};
 use crate::server::{Endpoint, Patience};
 use crate::site::model::{Gitlab, GitlabBranches, GitlabEvent};
 use crate::site::secrets::{Name, Secret, Secrets};
 use crate::site::{Folder, Site};
+use crate::uri::{authority, percent_encoded, plain};
 
 /// By this name our OAuth application is known again.
 pub const APPLICATION: &str = "Mattermost (chatops)";
@@ -56,7 +57,6 @@ pub struct Wanted {
 impl Wanted {
     /// Of a site.
     pub fn of(site: &Site, gitlab: &Gitlab, secrets: &Secrets) -> Wanted {
-        let webhook = Desired::of(site).webhooks.into_iter().find(|webhook| webhook.tool == Tool::Gitlab);
         let branches = match gitlab.branches {
             GitlabBranches::All => "all",
             GitlabBranches::Default => "default",
@@ -76,14 +76,14 @@ impl Wanted {
                 settings.insert(channel.to_owned(), json!(to.as_str()));
             }
         }
-        let place = |kind: &str, path: &String| (format!("{kind}/{}", encoded(path)), path.clone());
+        let place = |kind: &str, path: &String| (format!("{kind}/{}", percent_encoded(path)), path.clone());
         let projects = gitlab.projects.iter().map(|path| place("projects", path));
         Wanted {
-            webhook: webhook.and_then(|webhook| secrets.other(&webhook.secret_name())),
+            webhook: webhook_url(secrets, Tool::Gitlab, &gitlab.channel),
             settings,
             places: projects.chain(gitlab.groups.iter().map(|path| place("groups", path))).collect(),
             redirects: redirects(site),
-            hosts: site.all_names().map(ToString::to_string).chain(site.addresses.iter().map(ToString::to_string)).collect(),
+            hosts: site.hosts().collect(),
         }
     }
 
@@ -106,18 +106,9 @@ impl Wanted {
 fn redirects(site: &Site) -> BTreeSet<String> {
     let own = site.url();
     let port = site.ports.mattermost;
-    let addresses = site.addresses.iter().map(|address| match address {
-        std::net::IpAddr::V4(address) => format!("https://{address}:{port}"),
-        std::net::IpAddr::V6(address) => format!("https://[{address}]:{port}"),
-    });
+    let addresses = site.addresses.iter().map(|address| format!("https://{}", authority(&address.to_string(), port)));
     let plugin = addresses.chain([own.clone()]).map(|host| format!("{host}/{PLUGIN}"));
     plugin.chain(["login", "signup"].map(|page| format!("{own}/{page}/gitlab/complete"))).collect()
-}
-
-/// A path as one piece of a URL: the slashes in it are part of it.
-fn encoded(path: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    path.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 /// The ready files. That with the webhook's address comes once it was made.
@@ -125,13 +116,13 @@ pub(super) fn bundle(folder: &Folder, site: &Site, secrets: &Secrets) -> Result<
     let Some(gitlab) = &site.gitlab else { return Err(super::not_in_site(Tool::Gitlab)) };
     let wanted = Wanted::of(site, gitlab, secrets);
     let ca = super::ca(folder)?;
-    let url = gitlab.url.as_str().trim_end_matches('/');
+    let url = plain(&gitlab.url);
     let puts: String = wanted.places.iter().map(|(place, _)| {
         format!("       curl --fail --request PUT --header @token-header --json @integration.json {url}/api/v4/{place}/integrations/mattermost\n")
     }).collect();
     let redirects: String = wanted.redirects.iter().map(|uri| format!("       {uri}\n")).collect();
     let values = [
-        ("URL", url),
+        ("URL", url.as_str()),
         ("PUTS", puts.trim_end()),
         ("REDIRECTS", redirects.trim_end()),
         ("NAME", APPLICATION),
@@ -342,8 +333,8 @@ pub fn trigger(path: &str) -> String {
 
 /// Where Mattermost sends a project's commands.
 pub fn command_url(gitlab: &Gitlab, path: &str) -> String {
-    let url = gitlab.url.as_str().trim_end_matches('/');
-    format!("{url}/api/v4/projects/{}/integrations/mattermost_slash_commands/trigger", encoded(path))
+    let url = plain(&gitlab.url);
+    format!("{url}/api/v4/projects/{}/integrations/mattermost_slash_commands/trigger", percent_encoded(path))
 }
 
 /// Tells GitLab the token of a project's slash command; whether that was new.
@@ -356,7 +347,7 @@ pub fn slash_command(api: &mut Api, path: &str, token: &Secret, applied: &mut Ap
     if applied.has(&what, token) {
         return Ok(false);
     }
-    let call = format!("/api/v4/projects/{}/integrations/mattermost-slash-commands", encoded(path));
+    let call = format!("/api/v4/projects/{}/integrations/mattermost-slash-commands", percent_encoded(path));
     api.send(Method::PUT, &call, "application/json", &json!({ "token": token.expose() }).to_string())?.good()?;
     let shown: Value = api.get(&call)?.json()?;
     if shown["active"] != true {
@@ -385,7 +376,7 @@ pub fn send_event(endpoint: &Endpoint, wanted: &Wanted, channel: &str) -> Result
     let webhook = wanted.webhook()?.expose();
     let path = webhook.rsplit_once("/hooks/").map(|(_, id)| format!("/hooks/{id}")).unwrap_or_default();
     let http = endpoint.http(Patience::default().timeout)?;
-    let request = http.post(format!("{}{path}", endpoint.url.as_str().trim_end_matches('/')));
+    let request = http.post(format!("{}{path}", plain(&endpoint.url)));
     let request = request.header("content-type", "application/x-www-form-urlencoded").body(event(channel));
     let refused = |why: String| {
         Error::new(Class::Server, "the test event did not reach its channel")
@@ -403,11 +394,6 @@ pub fn send_event(endpoint: &Endpoint, wanted: &Wanted, channel: &str) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_is_one_piece_of_a_url() {
-        assert_eq!(encoded("group/sub.group/a project+ü"), "group%2Fsub.group%2Fa%20project%2B%C3%BC");
-    }
 
     #[test]
     fn hidden_and_unknown_settings_say_nothing_and_others_count() {

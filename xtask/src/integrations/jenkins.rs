@@ -14,10 +14,11 @@ use serde::Deserialize;
 use super::api::Api;
 use super::ready::{Applied, Bundle, Ready};
 use super::{filled, truststore, yaml};
-use crate::provision::{Desired, Tool};
+use crate::provision::{Tool, webhook_url};
 use crate::site::model::Jenkins;
 use crate::site::secrets::{Secret, Secrets};
 use crate::site::{Folder, Site};
+use crate::uri::plain;
 
 /// The variable whose value is the webhook for builds, in `jenkins.yaml`; the secret file has the same name.
 pub const VARIABLE: &str = "MATTERMOST_JENKINS_WEBHOOK_URL";
@@ -39,11 +40,7 @@ pub struct Wanted {
 
 impl Wanted {
     /// Of a site.
-    pub fn of(site: &Site, jenkins: &Jenkins, secrets: &Secrets) -> Wanted {
-        let webhooks = Desired::of(site).webhooks.into_iter().filter(|webhook| webhook.tool == Tool::Jenkins);
-        let url = |channel: &str| {
-            webhooks.clone().find(|webhook| webhook.channel.as_str() == channel).and_then(|hook| secrets.other(&hook.secret_name()))
-        };
+    pub fn of(jenkins: &Jenkins, secrets: &Secrets) -> Wanted {
         let two = jenkins.alerts != jenkins.channel;
         Wanted {
             values: vec![
@@ -51,8 +48,8 @@ impl Wanted {
                 ("room", jenkins.channel.to_string()),
                 ("buildServerUrl", jenkins.url.to_string()),
             ],
-            builds: url(jenkins.channel.as_str()),
-            alerts: url(jenkins.alerts.as_str()).filter(|_| two),
+            builds: webhook_url(secrets, Tool::Jenkins, &jenkins.channel),
+            alerts: webhook_url(secrets, Tool::Jenkins, &jenkins.alerts).filter(|_| two),
             two,
         }
     }
@@ -73,15 +70,15 @@ fn not_provisioned() -> Error {
 /// The ready files. Those that hold an address come once it was made.
 pub(super) fn bundle(folder: &Folder, site: &Site, secrets: &Secrets) -> Result<Bundle> {
     let Some(jenkins) = &site.jenkins else { return Err(super::not_in_site(Tool::Jenkins)) };
-    let wanted = Wanted::of(site, jenkins, secrets);
+    let wanted = Wanted::of(jenkins, secrets);
     let ca = super::ca(folder)?;
     // A gate in the channel of builds goes the way of builds.
     let gate = match wanted.two {
         true => include_str!("jenkins/gate.groovy"),
         false => include_str!("jenkins/gate-same.groovy"),
     };
-    let url = jenkins.url.as_str().trim_end_matches('/').to_owned();
-    let sonarqube = site.sonarqube.as_ref().map(|tool| tool.url.as_str().trim_end_matches('/').to_owned());
+    let url = plain(&jenkins.url);
+    let sonarqube = site.sonarqube.as_ref().map(|tool| plain(&tool.url));
     let (builds, alerts) = (jenkins.channel.as_str(), jenkins.alerts.as_str());
     let values = [
         ("GATE", gate.trim_end()),

@@ -6,6 +6,7 @@ use std::fmt;
 use crate::site::Site;
 use crate::site::model::{Channel, Team};
 use crate::site::names::ChatName;
+use crate::site::secrets::{Secret, Secrets};
 
 /// A tool that tells things in channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -82,7 +83,7 @@ pub struct Webhook {
 impl Webhook {
     /// The name of its URL in `secrets.env`, such as `WEBHOOK_JENKINS_BUILDS`.
     pub fn secret_name(&self) -> String {
-        format!("WEBHOOK_{}_{}", self.tool, self.channel).replace('-', "_").to_uppercase()
+        secret_name(self.tool, &self.channel)
     }
 
     /// Whether what it is sent cannot choose another channel.
@@ -135,6 +136,15 @@ impl Desired {
         let told = self.webhooks.iter().flat_map(Webhook::channels);
         self.channels.iter().map(|channel| &channel.name).chain(told).collect()
     }
+}
+
+fn secret_name(tool: Tool, channel: &ChatName) -> String {
+    format!("WEBHOOK_{tool}_{channel}").replace('-', "_").to_uppercase()
+}
+
+/// The URL of a tool's webhook into a channel, once it was made.
+pub fn webhook_url(secrets: &Secrets, tool: Tool, channel: &ChatName) -> Option<Secret> {
+    secrets.other(&secret_name(tool, channel))
 }
 
 /// One for each tool and channel that it tells. GitLab has one for all: its integration takes a single address, and names the channel

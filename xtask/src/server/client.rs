@@ -15,6 +15,7 @@ use super::failure::{Failure, Result};
 use super::pause;
 use crate::site::secrets::Secret;
 use crate::site::{Folder, Site};
+use crate::uri::plain;
 
 /// The largest answer is a list of 200 webhooks, or the settings: well below.
 const LONGEST: u64 = 16 << 20;
@@ -36,7 +37,7 @@ impl Endpoint {
     /// # Errors
     /// [`Class::Usage`] for a name that no URL takes.
     pub fn of_site(site: &Site, folder: &Folder, address: IpAddr) -> images::Result<Endpoint> {
-        let url = format!("https://{}:{}", site.name, site.ports.mattermost);
+        let url = site.own_url();
         let url = Url::parse(&url).map_err(|error| Error::new(Class::Usage, format!("{url}: {error}")))?;
         Ok(Endpoint { url, ca: Some(folder.ca()), address: Some(address) })
     }
@@ -132,7 +133,7 @@ impl Client {
     pub fn new(endpoint: &Endpoint, patience: Patience) -> images::Result<Client> {
         let http = endpoint.http(patience.timeout)?;
         let url = &endpoint.url;
-        Ok(Client { http, base: url.as_str().trim_end_matches('/').to_owned(), token: None, patience })
+        Ok(Client { http, base: plain(url), token: None, patience })
     }
 
     /// With which token to ask: of a session, or a personal access token.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use url::Url;
 
 use super::names::{ChatName, DnsName, Memory};
+use crate::uri::plain;
 
 /// The `format` of `site.toml` that this code reads.
 pub const FORMAT: u32 = 1;
@@ -447,11 +448,16 @@ impl Site {
     /// What people open: the reverse proxy's address where there is one.
     pub fn url(&self) -> String {
         match &self.network.front {
-            Some(front) => front.as_str().trim_end_matches('/').to_owned(),
+            Some(front) => plain(front),
             // As a browser writes it in its Origin, which the server compares with this: without the scheme's own port.
             None if self.ports.mattermost == 443 => format!("https://{}", self.name),
-            None => format!("https://{}:{}", self.name, self.ports.mattermost),
+            None => self.own_url(),
         }
+    }
+
+    /// The server itself, whatever stands before it.
+    pub fn own_url(&self) -> String {
+        format!("https://{}:{}", self.name, self.ports.mattermost)
     }
 
     /// The host of the database, which its certificate has to hold. The own one is called after the site: on a network of the tool
@@ -480,5 +486,10 @@ impl Site {
     /// Every DNS name of the server, its own first.
     pub fn all_names(&self) -> impl Iterator<Item = &DnsName> {
         std::iter::once(&self.name).chain(&self.names)
+    }
+
+    /// Every name and every address of the server.
+    pub fn hosts(&self) -> impl Iterator<Item = String> {
+        self.all_names().map(ToString::to_string).chain(self.addresses.iter().map(ToString::to_string))
     }
 }

@@ -34,7 +34,7 @@ impl Set {
     }
 
     fn wanted(&self) -> Wanted {
-        Wanted::of(&self.place.site, self.place.site.jenkins.as_ref().unwrap(), &self.place.secrets())
+        Wanted::of(self.place.site.jenkins.as_ref().unwrap(), &self.place.secrets())
     }
 
     fn files(&self) -> bool {
@@ -146,7 +146,7 @@ fn jenkins_env_gets_one_line_and_keeps_its_mode() {
     assert_eq!(mode(&file), 0o640);
     assert!(!put_line(&file, &set.wanted()).unwrap());
     let none = Place::new(SITE, "");
-    let wanted = Wanted::of(&none.site, none.site.jenkins.as_ref().unwrap(), &none.secrets());
+    let wanted = Wanted::of(none.site.jenkins.as_ref().unwrap(), &none.secrets());
     let error = put_line(&file, &wanted).unwrap_err().to_string();
     assert!(error.contains("cargo xtask provision"), "{error}");
 }

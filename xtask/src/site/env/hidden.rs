@@ -3,12 +3,13 @@
 use images::Error;
 use serde_json::{Map, Value, json};
 
-use super::mattermost::{GITLAB, JENKINS, authority, plain};
+use super::mattermost::{GITLAB, JENKINS};
 use super::{ServiceEnv, secret};
 use crate::database::no_password;
 use crate::site::env_file;
 use crate::site::model::Site;
 use crate::site::secrets::{Name, Secret, Secrets};
+use crate::uri::{authority, percent_encoded, plain};
 
 /// Where the root of an external database's certificate has to lie in Mattermost's container, if the site has one.
 pub const DATABASE_CA: &str = "/run/secrets/database-ca.pem";
@@ -75,13 +76,4 @@ fn data_source(site: &Site, password: &str) -> String {
     let (role, password) = (percent_encoded(&database.role), percent_encoded(password));
     let (host, name) = (authority(&site.database_host(), port), percent_encoded(&database.name));
     format!("postgres://{role}:{password}@{host}/{name}?sslmode=verify-full&connect_timeout=10{}", ca.unwrap_or_default())
-}
-
-/// All but RFC 3986's unreserved characters. (`Url::set_password` leaves a `%` alone: `p%41` would become `pA`.)
-fn percent_encoded(text: &str) -> String {
-    let encode = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encode).collect()
 }

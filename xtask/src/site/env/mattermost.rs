@@ -11,6 +11,7 @@ use super::{ServiceEnv, check, hidden};
 use crate::site::env_file;
 use crate::site::model::{Edition, PushContents, Site, SmtpSecurity};
 use crate::site::secrets::{Name, Secret, Secrets};
+use crate::uri::{authority, plain};
 
 /// Plugin ids.
 const CALLS: &str = "com.mattermost.calls";
@@ -64,11 +65,6 @@ fn switch(on: bool) -> &'static str {
     if on { "true" } else { "false" }
 }
 
-/// `host:port` of a URL.
-pub(super) fn authority(host: &str, port: u16) -> String {
-    if host.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
 /// A page's origin as a browser writes it (RFC 6454): no slash at the end, and no port where it is the scheme's own.
 fn origin(host: &str, port: u16) -> String {
     let origin = format!("https://{}", authority(host, port));
@@ -98,8 +94,7 @@ fn identity(site: &Site, env: &mut ServiceEnv) {
 /// Who may talk to it from elsewhere, and to whom it talks.
 fn reach(site: &Site, env: &mut ServiceEnv) {
     let own = site.url();
-    let hosts = site.all_names().map(ToString::to_string).chain(site.addresses.iter().map(ToString::to_string));
-    let origins: Vec<String> = hosts.map(|host| origin(&host, site.ports.mattermost)).filter(|origin| *origin != own).collect();
+    let origins: Vec<String> = site.hosts().map(|host| origin(&host, site.ports.mattermost)).filter(|origin| *origin != own).collect();
     let mut inner: Vec<String> = site.addresses.iter().copied().map(block).collect();
     for host in tools(site).filter_map(Url::host) {
         let entry = match host {
@@ -325,17 +320,12 @@ fn calls(site: &Site, env: &mut ServiceEnv) {
 fn proxy(site: &Site, env: &mut ServiceEnv) {
     let Some(proxy) = &site.proxy else { return };
     let own = ["localhost", "127.0.0.1", "::1"].into_iter().map(str::to_owned).chain([site.database_host()]);
-    let own = own.chain(site.all_names().map(ToString::to_string)).chain(site.addresses.iter().map(ToString::to_string));
+    let own = own.chain(site.hosts());
     let none = own.chain(proxy.none.iter().cloned()).collect::<Vec<_>>().join(",");
     let urls = [("HTTP_PROXY", &proxy.http), ("HTTPS_PROXY", &proxy.https)];
     let urls: Vec<(&str, String)> = urls.into_iter().filter_map(|(name, url)| Some((name, plain(url.as_ref()?)))).collect();
     let settings: Vec<(&str, &str)> = urls.iter().map(|(name, url)| (*name, url.as_str())).chain([("NO_PROXY", none.as_str())]).collect();
     env.section("The way to machines outside", &settings);
-}
-
-/// Without the slash that a bare address has at its end.
-pub(super) fn plain(url: &Url) -> String {
-    url.as_str().trim_end_matches('/').to_owned()
 }
 
 /// `[mattermost.extra]`, which stands above everything that was derived. Names that are in no list are the person's to answer for;

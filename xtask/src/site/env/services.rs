@@ -3,7 +3,7 @@
 use images::{Class, Error};
 
 use super::{ServiceEnv, secret};
-use crate::provision::{Desired, Tool};
+use crate::provision::{Tool, webhook_url};
 use crate::site::model::Site;
 use crate::site::secrets::{Name, Secret, Secrets};
 
@@ -68,9 +68,7 @@ pub(super) fn alert_gateway(site: &Site, secrets: &Secrets, problems: &mut Vec<E
         env.secret_files.extend(token.map(|token| ("sonarqube-token", Secret::new(token.expose()))));
         env.secret_files.insert("sonarqube", Secret::new(secret(secrets, Name::SonarqubeSecret, problems)));
         // Provisioning makes the webhook, after the first start: until then the gateway keeps what comes.
-        let webhooks = Desired::of(site).webhooks;
-        let hook =
-            webhooks.iter().find(|webhook| webhook.tool == Tool::Sonarqube).and_then(|webhook| secrets.other(&webhook.secret_name()));
+        let hook = webhook_url(secrets, Tool::Sonarqube, &sonarqube.channel);
         env.secret_files.extend(hook.and_then(|url| inside(site, url.expose())).map(|url| ("sonarqube-webhook", url)));
     }
     // Alertmanager has no part in site.toml: somebody makes its token and its webhook, and writes both into secrets.env.
@@ -85,7 +83,7 @@ pub(super) fn alert_gateway(site: &Site, secrets: &Secrets, problems: &mut Vec<E
 fn inside(site: &Site, url: &str) -> Option<Secret> {
     let (_, rest) = url.split_once("://")?;
     let (_, path) = rest.split_once('/')?;
-    Some(Secret::new(format!("https://{}:{}/{path}", site.name, site.ports.mattermost)))
+    Some(Secret::new(format!("{}/{path}", site.own_url())))
 }
 
 #[cfg(test)]
@@ -111,7 +109,8 @@ mod tests {
         let text = "format = 1\naddresses = [\"192.168.1.20\"]\n[ports]\nmattermost = 8443\n[network]\nfront = \"https://chat.example.lan/\"\n\
                     [sonarqube]\nurl = \"http://192.168.1.9:9000\"\n";
         let site = parse("site.toml", text, || unreachable!()).expect("a site");
-        let name = Desired::of(&site).webhooks.iter().map(crate::provision::Webhook::secret_name).next().expect("a webhook");
+        let name =
+            crate::provision::Desired::of(&site).webhooks.iter().map(crate::provision::Webhook::secret_name).next().expect("a webhook");
         let mut problems = Vec::new();
         let secrets = Secrets::parse("SONARQUBE_WEBHOOK_SECRET=sonarqube-secret-of-the-test\n", "secrets.env").expect("good");
         assert!(!alert_gateway(&site, &secrets, &mut problems).secret_files().contains_key("sonarqube-webhook"));
