@@ -35,7 +35,7 @@ pub fn bundle(tool: Tool, folder: &Folder, site: &Site, secrets: &Secrets) -> Re
 
 /// How each tool's side stands, in a line for each tool that `site.toml` names: for the plan.
 pub fn states(folder: &Folder, site: &Site) -> Vec<String> {
-    let secrets = Secrets::read(folder.root()).ok().flatten().unwrap_or_default();
+    let secrets = Secrets::of(folder).unwrap_or_default();
     let state = |tool: Tool| match bundle(tool, folder, site, &secrets) {
         Ok(None) => None,
         Ok(Some(bundle)) => Some(bundle.state(tool)),

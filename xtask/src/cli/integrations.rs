@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use images::file::write_beside;
 use images::{Class, Error, Result};
 use url::Url;
 
@@ -12,7 +11,7 @@ use crate::output::Output;
 use crate::provision::Tool;
 use crate::server::{Client, Endpoint, Patience};
 use crate::site::model::Gitlab;
-use crate::site::secrets::{Name, Secret, Secrets};
+use crate::site::secrets::{self, Name, Secret, Secrets};
 use crate::site::{Folder, Site, SiteArgs};
 
 /// Tell Jenkins, GitLab and SonarQube where the chat is
@@ -147,7 +146,7 @@ fn gitlab(args: &GitlabArgs, out: &mut Output) -> Result<()> {
         let mut keep = |id: Secret, secret: Secret| {
             secrets.put(Name::GitlabOauthId, id);
             secrets.put(Name::GitlabOauthSecret, secret);
-            at.keep(&secrets)
+            secrets.keep(&at.folder)
         };
         let oauth = gitlab::application(&api, &wanted, &at.secrets, args.reauthorise, &mut keep)?;
         if args.slash_commands {
@@ -191,7 +190,7 @@ fn slash_commands(at: &At, ours: &Gitlab, secrets: &mut Secrets, api: &mut Api, 
                 team.ok_or_else(|| Error::new(Class::Check, "the team is not there yet").hint("`cargo xtask provision` makes it"))?;
             let token = client.create_command(&team.id, &trigger, &gitlab::command_url(ours, path), &format!("GitLab {path}"))?;
             secrets.put_other(&name, "Mattermost shows it to GitLab with each slash command of a project", token);
-            at.keep(secrets)?;
+            secrets.keep(&at.folder)?;
             changes.push(format!("+ command /{trigger}"));
         }
         if let Some(token) = secrets.other(&name)
@@ -231,7 +230,7 @@ impl At {
     fn open(args: &Common, tool: Tool, out: &mut Output) -> Result<At> {
         let (folder, site) = args.site.load()?;
         let held = folder.hold()?;
-        let secrets = Secrets::read(folder.root())?.unwrap_or_default();
+        let secrets = Secrets::of(&folder)?;
         let bundle = integrations::bundle(tool, &folder, &site, &secrets)?.ok_or_else(|| integrations::not_in_site(tool))?;
         write(&bundle, out)?;
         Ok(At { tool, folder, site, secrets, bundle, _held: held })
@@ -240,16 +239,11 @@ impl At {
     /// The tool, where it is to be told.
     fn api(&self, args: &Common, url: &Url, scheme: Scheme) -> Result<Option<(Api, Applied)>> {
         let Some(file) = args.token_file.as_ref().filter(|_| args.apply) else { return Ok(None) };
-        let token = entrypoint::secret::read_value(file, 8).map_err(|error| Error::new(Class::Usage, error.to_string()))?;
+        let token = secrets::given(file, 8)?;
         let ca = args.ca.clone().unwrap_or_else(|| self.folder.ca());
         let api = Api::new(self.tool, url, ca, &self.site, scheme, &token, Patience::default())?;
         let applied = Applied::read(self.bundle.folder()).of_server(api.base());
         Ok(Some((api, applied)))
-    }
-
-    /// Writes `secrets.env`, at once: what is only in memory is lost with the process.
-    fn keep(&self, secrets: &Secrets) -> Result<()> {
-        write_beside(&self.folder.secrets(), secrets.render().expose().as_bytes(), 0o600)
     }
 
     fn point_to_steps(&self, out: &mut Output) {

@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::output::Output;
 use crate::process::Process;
-use crate::site::secrets::system_random;
+use crate::site::secrets::{self, system_random};
 use crate::site::{Service, SiteArgs};
 use crate::stack::Stack;
 use crate::uri::plain;
@@ -36,8 +36,7 @@ pub struct Args {
 
 /// Becomes mmctl, or runs it with a token.
 pub fn run(args: &Args, out: &mut Output) -> Result<()> {
-    let token = args.token_file.as_ref().map(|file| entrypoint::secret::read_value(file, 16)).transpose();
-    let token = token.map_err(|error| Error::new(Class::Usage, error.to_string()))?;
+    let token = args.token_file.as_ref().map(|file| secrets::given(file, 16)).transpose()?;
     let stack = Stack::open(&args.site)?;
     match token {
         Some(token) => remote(args, &stack, &token, out),

@@ -12,7 +12,7 @@ use crate::integrations;
 use crate::output::Output;
 use crate::provision::{self, Action, Desired, Urls};
 use crate::server::{Client, Endpoint, Patience};
-use crate::site::secrets::{Name, Secrets};
+use crate::site::secrets::{self, Name, Secrets};
 use crate::site::{Folder, Site, SiteArgs};
 
 /// Make team, channels, bots and webhooks on the server what site.toml says
@@ -59,8 +59,7 @@ impl TokenArgs {
             client.login(&site.administrator.name, secrets.require(Name::AdministratorPassword)?)?;
             return Ok(client);
         };
-        let token = entrypoint::secret::read_value(file, 16).map_err(|error| Error::new(Class::Usage, error.to_string()))?;
-        client = client.with_token(token);
+        client = client.with_token(secrets::given(file, 16)?);
         let user = client.me()?;
         match user.is_administrator() {
             true => Ok(client),
@@ -100,7 +99,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let mut urls = Urls::read(&folder)?;
     let client = Client::new(&endpoint(args, &folder, &site)?, Patience::default())?;
     client.ping().map_err(Error::from)?.check()?;
-    let client = args.token.sign_in(client, &site, &Secrets::read(folder.root())?.unwrap_or_default())?;
+    let client = args.token.sign_in(client, &site, &Secrets::of(&folder)?)?;
     let result = match args.plan {
         true => plan(args, &client, &desired, &urls, &integrations::states(&folder, &site), out),
         false => apply(args.json, &client, &desired, &mut urls, out),

@@ -159,7 +159,7 @@ pub fn in_the_way(folder: &Folder, site: &Site, engine: Option<&Engine>, survey:
 /// A database that is not ours, asked as Mattermost will ask it.
 fn external_database(folder: &Folder, site: &Site) -> Vec<Check> {
     let Some(server) = Server::of(site, folder) else { return Vec::new() };
-    match Secrets::read(folder.root()).and_then(|secrets| Login::of(site, &secrets.unwrap_or_default())) {
+    match Secrets::of(folder).and_then(|secrets| Login::of(site, &secrets)) {
         Ok(login) => database::judge(&server, &login, database::look(&server, &login).as_ref()),
         Err(error) => vec![database::without_password(&error)],
     }

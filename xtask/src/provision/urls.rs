@@ -21,7 +21,7 @@ impl Urls {
     /// # Errors
     /// As [`Secrets::read`].
     pub fn read(folder: &Folder) -> Result<Urls> {
-        Ok(Urls { folder: folder.clone(), secrets: Secrets::read(folder.root())?.unwrap_or_default() })
+        Ok(Urls { folder: folder.clone(), secrets: Secrets::of(folder)? })
     }
 
     /// Name → URL, of those that are there.
@@ -42,6 +42,6 @@ impl Urls {
             "incoming webhook: whoever has this address can post",
             Secret::new(format!("{base}/hooks/{}", hook.expose())),
         );
-        images::file::write_beside(&self.folder.secrets(), self.secrets.render().expose().as_bytes(), 0o600)
+        self.secrets.keep(&self.folder)
     }
 }

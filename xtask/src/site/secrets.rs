@@ -19,6 +19,7 @@ pub use names::{Name, Origin};
 
 use super::env_file;
 use super::folder::Folder;
+use super::journal::Entry;
 
 /// Where random bytes come from: the system in [`system_random`], a counter in tests.
 pub type Random<'a> = &'a mut dyn FnMut(&mut [u8]) -> Result<()>;
@@ -71,6 +72,16 @@ impl Secrets {
     pub fn read(folder: &Path) -> Result<Option<Self>> {
         let places = Folder::new(folder).journal().places("secrets.env");
         places.iter().find_map(|place| Secrets::read_file(place).transpose()).transpose()
+    }
+
+    /// As [`Secrets::read`], and empty where there is no file.
+    pub fn of(folder: &Folder) -> Result<Self> {
+        Ok(Secrets::read(folder.root())?.unwrap_or_default())
+    }
+
+    /// Writes `secrets.env`, at once: what is only in memory is lost with the process. The caller holds the folder.
+    pub fn keep(&self, folder: &Folder) -> Result<()> {
+        folder.journal().change(&[Entry::write("secrets.env", self.render().expose(), 0o600)])
     }
 
     fn read_file(path: &Path) -> Result<Option<Self>> {
@@ -206,6 +217,14 @@ impl Secrets {
 /// Every problem as a line of one error.
 fn refused(what: &str, problems: &[String]) -> Error {
     problems.iter().fold(Error::new(Class::Usage, what), |error, problem| error.detail(problem))
+}
+
+/// A secret in a file that somebody names on the command line: one line of `least` or more characters, mode 0600.
+///
+/// # Errors
+/// [`Class::Usage`] for anything else. No error shows the value.
+pub fn given(file: &Path, least: usize) -> Result<Secret> {
+    entrypoint::secret::read_value(file, least).map_err(|error| Error::new(Class::Usage, error.to_string()))
 }
 
 /// The system's random bytes.

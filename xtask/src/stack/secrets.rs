@@ -53,7 +53,7 @@ const fn tls(service: Service) -> (&'static str, &'static str) {
 impl Stack {
     /// What `secrets.env` holds now.
     pub fn secrets(&self) -> Result<Secrets> {
-        Ok(Secrets::read(self.folder.root())?.unwrap_or_default())
+        Secrets::of(&self.folder)
     }
 
     /// What each service is to run with: settings; and in `/run/secrets` its secrets, its certificate and key.

@@ -16,7 +16,7 @@ use crate::doctor::{Check, Report, page};
 use crate::output::Output;
 use crate::serve::Server;
 use crate::site::onboarding::qr;
-use crate::site::secrets::{Name, Secrets};
+use crate::site::secrets::{self, Name, Secrets};
 use crate::site::{Folder, Site, SiteArgs};
 use crate::tls;
 use crate::turn::{Credential, Transport};
@@ -113,7 +113,7 @@ fn target(site: &Site, address: IpAddr) -> Target {
 
 fn secret(args: &Args, folder: &Folder) -> Result<Secret> {
     if let Some(file) = &args.secret_file {
-        return entrypoint::secret::read_value(file, 16).map_err(|error| Error::new(Class::Usage, error.to_string()));
+        return secrets::given(file, 16);
     }
     match Secrets::read(folder.root())? {
         Some(secrets) => secrets.require(Name::TurnSecret).cloned(),

@@ -8,8 +8,8 @@ use crate::database::prepare::{self, Administrator, Step};
 use crate::database::{Login, Server};
 use crate::doctor::{Report, database};
 use crate::output::Output;
-use crate::site::secrets::{Name, Secrets, system_random};
-use crate::site::{Folder, Site, SiteArgs};
+use crate::site::secrets::{self, Name, Secrets, system_random};
+use crate::site::{Site, SiteArgs};
 
 /// Make role, database and ownership on the external PostgreSQL server that site.toml names
 ///
@@ -35,11 +35,11 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
             .detail("expected database.host")
             .hint("without it the stack brings a PostgreSQL of its own, which needs none of this"));
     };
-    let url = entrypoint::secret::read_value(&args.admin_url_file, 16).map_err(|error| Error::new(Class::Usage, error.to_string()))?;
+    let url = secrets::given(&args.admin_url_file, 16)?;
     let (at, login) = prepare::administrator(&url, &server)?;
     let _held = folder.hold()?;
     let administrator = Administrator::open(at, login)?;
-    let mut secrets = Secrets::read(folder.root())?.unwrap_or_default();
+    let mut secrets = Secrets::of(&folder)?;
     let is_new = secrets.get(Name::DatabasePassword).is_none();
     if is_new {
         secrets.fill(|name| name == Name::DatabasePassword, &mut system_random)?;
@@ -56,7 +56,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     }
     if is_new {
         // Before the role has it: what is only in memory is lost with the process.
-        keep(&folder, &secrets)?;
+        secrets.keep(&folder)?;
     }
     administrator.apply(&steps, &wanted, |step| out.result(step.words(&wanted).to_string()))?;
     let found = database::look(&server, &wanted);
@@ -86,8 +86,4 @@ fn not_ours(site: &Site) -> Error {
         "add the line {}=VALUE to secrets.env; if it is not the role's, this command makes it that",
         Name::DatabasePassword.name()
     ))
-}
-
-fn keep(folder: &Folder, secrets: &Secrets) -> Result<()> {
-    images::file::write_beside(&folder.secrets(), secrets.render().expose().as_bytes(), 0o600)
 }

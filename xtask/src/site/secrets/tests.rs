@@ -262,3 +262,16 @@ fn the_address_of_a_webhook_is_added_once_and_replaced_in_its_place() {
     assert_eq!(again.other("WEBHOOK_A").map(|url| url.expose().to_owned()), Some("two".to_owned()));
     assert_eq!(again.other("WEBHOOK_C"), None);
 }
+
+#[test]
+fn what_is_kept_is_read_again_and_nothing_lies_beside_it() {
+    let root = tempfile::tempdir().expect("a folder");
+    let folder = Folder::new(root.path());
+    assert_eq!(Secrets::of(&folder).expect("none"), Secrets::default());
+    filled().keep(&folder).expect("written");
+    assert_eq!(Secrets::of(&folder).expect("some"), filled());
+    let mode = fs_err::metadata(folder.secrets()).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let names: Vec<_> = fs_err::read_dir(root.path()).expect("a folder").map(|entry| entry.expect("an entry").file_name()).collect();
+    assert_eq!(names, ["secrets.env"]);
+}
