@@ -72,12 +72,16 @@ pub struct Status {
     pub dead: usize,
 }
 
+/// What time it is; a clock may jump.
+type Clock = fn() -> SystemTime;
+
 /// The folder and what is known of it. One process has it at a time.
 pub struct Spool {
     folder: PathBuf,
     wanted: Wanted,
     limit: usize,
     since: u64,
+    clock: Clock,
     state: Mutex<State>,
     changed: Condvar,
     _lock: fs_err::File,
@@ -119,13 +123,18 @@ impl Spool {
     /// # Errors
     /// Where the folder cannot be written, or another gateway has it.
     pub fn open(folder: &Path, wanted: Wanted, limit: usize) -> Result<Self> {
+        Spool::open_at(folder, wanted, limit, SystemTime::now)
+    }
+
+    fn open_at(folder: &Path, wanted: Wanted, limit: usize, clock: Clock) -> Result<Self> {
         for part in ["queue", "dead", "replay"] {
             fs_err::create_dir_all(folder.join(part))?;
         }
         let lock = fs_err::File::create(folder.join("lock"))?;
         lock.file().try_lock().map_err(|_| Error::failed(format!("{} is in use by another gateway", folder.display())))?;
-        let since = since(&folder.join("since"))?;
-        let (log, lines) = Log::open(&folder.join("done.log"), now(), REMEMBERED)?;
+        let now = seconds(clock());
+        let since = since(&folder.join("since"), now)?;
+        let (log, lines) = Log::open(&folder.join("done.log"), now, REMEMBERED)?;
         let mut state = State {
             next: 1,
             waiting: BTreeMap::new(),
@@ -161,7 +170,7 @@ impl Spool {
                 // Killed between the line in `done.log` and this.
                 Ok(alert) if posted.contains(&alert.event) => fs_err::remove_file(&path)?,
                 Ok(alert) => {
-                    let since = fs_err::metadata(&path)?.modified().unwrap_or_else(|_| SystemTime::now());
+                    let since = fs_err::metadata(&path)?.modified().unwrap_or_else(|_| clock());
                     state.push(number, &alert, since);
                 }
                 Err(error) => {
@@ -172,7 +181,7 @@ impl Spool {
             }
         }
         let (state, changed) = (Mutex::new(state), Condvar::new());
-        Ok(Spool { folder: folder.to_owned(), wanted, limit, since, state, changed, _lock: lock })
+        Ok(Spool { folder: folder.to_owned(), wanted, limit, since, clock, state, changed, _lock: lock })
     }
 
     /// Takes an alert. After `Ok` it survives a crash of the machine.
@@ -183,7 +192,7 @@ impl Spool {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let done = state.done.get(&alert.event);
-        if state.queued.contains(&alert.event) || done.is_some_and(|at| now().saturating_sub(*at) < REMEMBERED) {
+        if state.queued.contains(&alert.event) || done.is_some_and(|at| self.now().saturating_sub(*at) < REMEMBERED) {
             return Ok(Accepted::Known);
         }
         let recovery = state.last.get(&alert.place) == Some(&Verdict::Bad);
@@ -204,7 +213,7 @@ impl Spool {
         let mut state = self.state();
         state.writing.remove(&alert.event);
         if written.is_ok() {
-            state.push(number, alert, SystemTime::now());
+            state.push(number, alert, (self.clock)());
         }
         drop(state);
         self.changed.notify_all();
@@ -243,7 +252,7 @@ impl Spool {
     pub fn posted(&self, number: u64) -> Result<()> {
         let mut state = self.state();
         let Some(waiting) = state.pop(number) else { return Ok(()) };
-        let noted = state.note(&waiting, End::Posted);
+        let noted = state.note(&waiting, End::Posted, self.now());
         drop(state);
         // Also where the disk is full and the line could not be written: this makes room, and an alert that stays is posted again.
         fs_err::remove_file(file(&self.folder, "queue", number))?;
@@ -262,7 +271,7 @@ impl Spool {
         let mut state = self.state();
         state.dead += 1;
         let Some(waiting) = state.pop(number) else { return Ok(()) };
-        Ok(state.note(&waiting, End::Refused)?)
+        Ok(state.note(&waiting, End::Refused, self.now())?)
     }
 
     /// Takes what `alert-gateway replay` put aside back into the queue, behind all others.
@@ -278,7 +287,7 @@ impl Spool {
             let new = state.next;
             state.next += 1;
             fs_err::rename(from, file(&self.folder, "queue", new))?;
-            state.push(new, &alert, SystemTime::now());
+            state.push(new, &alert, (self.clock)());
             state.dead = state.dead.saturating_sub(1);
         }
         if !numbers.is_empty() {
@@ -304,8 +313,12 @@ impl Spool {
         let state = self.state();
         let since = state.waiting.values().next().map(|first| first.since);
         // A clock that was set back makes no age.
-        let oldest = since.and_then(|since| since.elapsed().ok()).unwrap_or_default();
+        let oldest = since.and_then(|since| (self.clock)().duration_since(since).ok()).unwrap_or_default();
         Status { waiting: state.waiting.len(), oldest, dead: state.dead }
+    }
+
+    fn now(&self) -> u64 {
+        seconds((self.clock)())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -358,13 +371,12 @@ impl State {
         Some(waiting)
     }
 
-    fn note(&mut self, waiting: &Waiting, end: End) -> std::io::Result<()> {
-        let line = Line { at: now(), event: waiting.event, place: waiting.place, end, verdict: waiting.verdict, gate: waiting.gate };
+    fn note(&mut self, waiting: &Waiting, end: End, at: u64) -> std::io::Result<()> {
+        let line = Line { at, event: waiting.event, place: waiting.place, end, verdict: waiting.verdict, gate: waiting.gate };
         self.done.insert(line.event, line.at);
         self.log.append(&line)?;
         if self.log.is_long() {
-            self.log.shorten(line.at, REMEMBERED)?;
-            let at = line.at;
+            self.log.shorten(at, REMEMBERED)?;
             self.done.retain(|_, done| at.saturating_sub(*done) < REMEMBERED);
         }
         Ok(())
@@ -439,18 +451,18 @@ fn sync(folder: &Path) -> std::io::Result<()> {
     fs_err::File::open(folder)?.sync_all()
 }
 
-/// Reads the time, or writes it where there is none yet.
-fn since(path: &Path) -> Result<u64> {
+/// Reads the time, or writes `now` where there is none yet.
+fn since(path: &Path, now: u64) -> Result<u64> {
     if let Some(since) = fs_err::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()) {
         return Ok(since);
     }
-    let since = now();
-    replace(path, format!("{since}\n").as_bytes())?;
-    Ok(since)
+    replace(path, format!("{now}\n").as_bytes())?;
+    Ok(now)
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+/// Since 1970; a clock before that says 0.
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

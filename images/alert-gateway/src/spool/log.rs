@@ -68,25 +68,29 @@ pub struct Log {
     file: fs_err::File,
     lines: usize,
     longest: usize,
+    /// Its last line may have been cut: the next one begins with an end of line, so that only that one is lost.
+    cut: bool,
 }
 
 impl Log {
     /// Opens the file, forgets what is too old, and gives what is left.
     pub fn open(path: &Path, now: u64, remembered: u64) -> std::io::Result<(Self, Vec<Line>)> {
         let file = append(path)?;
-        let mut log = Log { path: path.to_owned(), file, lines: 0, longest: LONG };
-        let lines = log.shorten(now, remembered)?;
+        let mut log = Log { path: path.to_owned(), file, lines: 0, longest: LONG, cut: true };
+        let lines = log.young(now, remembered)?;
+        if let Err(error) = log.rewrite(&lines) {
+            // A full disk: what is posted makes room, so the gateway has to start.
+            eprintln!("alert-gateway: {} stays as it is: {error}", path.display());
+        }
         Ok((log, lines))
     }
 
     /// Adds a line and waits until it is on disk.
     pub fn append(&mut self, line: &Line) -> std::io::Result<()> {
         self.lines += 1;
-        let written = self.file.write_all(line.text().as_bytes()).and_then(|()| self.file.sync_data());
-        if written.is_err() {
-            // Ends what may have been cut, so that only this line is lost. Where the disk is full, this fails too, and the start mends it.
-            let _ = self.file.write_all(b"\n");
-        }
+        let text = if self.cut { format!("\n{}", line.text()) } else { line.text() };
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+        self.cut = written.is_err();
         written
     }
 
@@ -95,8 +99,14 @@ impl Log {
         self.lines > self.longest
     }
 
-    /// Writes the file anew without what is too old. The last word on a place stays if it was bad: the recovery is to come.
-    pub fn shorten(&mut self, now: u64, remembered: u64) -> std::io::Result<Vec<Line>> {
+    /// Writes the file anew without what is too old.
+    pub fn shorten(&mut self, now: u64, remembered: u64) -> std::io::Result<()> {
+        let lines = self.young(now, remembered)?;
+        self.rewrite(&lines)
+    }
+
+    /// The lines that are not too old. The last word on a place stays if it was bad: the recovery is to come.
+    fn young(&self, now: u64, remembered: u64) -> std::io::Result<Vec<Line>> {
         let text = String::from_utf8_lossy(&fs_err::read(&self.path)?).into_owned();
         let mut lines: Vec<Line> = text.lines().filter_map(Line::parse).collect();
         let last: HashMap<Key, usize> = lines.iter().enumerate().map(|(at, line)| (line.place, at)).collect();
@@ -106,12 +116,17 @@ impl Log {
             at += 1;
             red || now.saturating_sub(line.at) < remembered
         });
+        Ok(lines)
+    }
+
+    fn rewrite(&mut self, lines: &[Line]) -> std::io::Result<()> {
         super::replace(&self.path, lines.iter().map(Line::text).collect::<String>().as_bytes())?;
         self.file = append(&self.path)?;
         self.lines = lines.len();
         // Where nothing is old yet, not at every line.
         self.longest = LONG.max(2 * lines.len());
-        Ok(lines)
+        self.cut = false;
+        Ok(())
     }
 }
 

@@ -78,7 +78,7 @@ fn the_same_event_is_posted_once_in_30_days() {
         .map(|text| text.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())))
         .expect("read")
         .expect("a line");
-    fs_err::write(&log, format!("{} {rest}", now() - REMEMBERED - 1)).expect("aged");
+    fs_err::write(&log, format!("{} {rest}", seconds(SystemTime::now()) - REMEMBERED - 1)).expect("aged");
     assert!(matches!(open(folder.path()).accept(&bad("a", "1")), Ok(Accepted::Kept(_))));
 }
 
@@ -185,4 +185,47 @@ fn the_same_event_from_many_at_once_is_kept_once() {
         all.into_iter().map(|one| usize::from(matches!(one.join().expect("ran"), Ok(Accepted::Kept(_))))).sum()
     });
     assert_eq!((kept, spool.status().waiting), (1, 1));
+}
+
+/// The time of the test below, in seconds since 1970.
+static CLOCK: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+#[test]
+fn a_clock_that_jumps_loses_nothing_keeps_the_order_and_repeats_nothing_within_30_days() {
+    const DAY: u64 = 24 * 60 * 60;
+    const BEGIN: u64 = 20_000 * DAY;
+    let set = |time| CLOCK.store(time, std::sync::atomic::Ordering::SeqCst);
+    let clock = || UNIX_EPOCH + Duration::from_secs(CLOCK.load(std::sync::atomic::Ordering::SeqCst));
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = || Spool::open_at(folder.path(), Wanted::All, 100, clock).expect("opened");
+    set(BEGIN);
+    let spool = open();
+    let all = ["1", "2", "3", "4", "5"];
+    // A year ahead, back to 1970, and to where it was.
+    for (event, time) in all.into_iter().zip([BEGIN, BEGIN + 365 * DAY, 0, BEGIN - DAY, BEGIN]) {
+        set(time);
+        assert!(matches!(spool.accept(&bad("a", event)), Ok(Accepted::Kept(_))), "{event}");
+        assert!(all.iter().take_while(|other| **other <= event).all(|known| matches!(spool.accept(&bad("a", known)), Ok(Accepted::Known))));
+    }
+    assert_eq!(waiting(&spool), ["a 1", "a 2", "a 3", "a 4", "a 5"]);
+    set(BEGIN - DAY);
+    assert_eq!(spool.status().oldest, Duration::ZERO, "a clock that was set back makes no age");
+    drop(spool);
+    set(0);
+    let spool = open();
+    assert_eq!(waiting(&spool), ["a 1", "a 2", "a 3", "a 4", "a 5"]);
+    set(BEGIN);
+    spool.posted(1).expect("noted");
+    // Set back behind the note, and up to 30 days after it, it is the same event; and so it is after a start then.
+    for time in [0, BEGIN - 365 * DAY, BEGIN, BEGIN + 30 * DAY - 1] {
+        set(time);
+        assert!(matches!(spool.accept(&bad("a", "1")), Ok(Accepted::Known)), "{time}");
+    }
+    drop(spool);
+    set(0);
+    let spool = open();
+    assert!(matches!(spool.accept(&bad("a", "1")), Ok(Accepted::Known)));
+    set(BEGIN + 30 * DAY);
+    assert!(matches!(spool.accept(&bad("a", "1")), Ok(Accepted::Kept(6))), "forgotten, as is said");
+    assert_eq!(waiting(&spool), ["a 2", "a 3", "a 4", "a 5", "a 1"]);
 }
