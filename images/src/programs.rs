@@ -80,7 +80,7 @@ pub fn build(setup: &Setup, names: &[String], progress: &dyn Progress) -> Result
         lock.file().lock().context(|| "locking the folder of built programs")?;
         let session = cargo::Session::open(setup)?;
         for name in missing {
-            let step = progress.begin(&format!("building {name}"), None);
+            let step = progress.begin_long(&format!("building {name}"));
             let program = build_one(setup, &session, name).context(|| format!("building program {name}"))?;
             step.done();
             built.insert(name.clone(), program);

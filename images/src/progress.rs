@@ -4,6 +4,11 @@
 pub trait Progress: Sync {
     /// A step starts: `label` names the thing, `total` is its length in bytes where that is known.
     fn begin(&self, label: &str, total: Option<u64>) -> Box<dyn Step>;
+
+    /// The same for what takes long and moves no bytes, such as compiling: it is told when it begins.
+    fn begin_long(&self, label: &str) -> Box<dyn Step> {
+        self.begin(label, None)
+    }
 }
 
 /// One step that is under way. Dropping it without [`Step::done`] means that it failed.

@@ -1,5 +1,5 @@
 //! Progress on stderr: a line for each step under way on a terminal; elsewhere a line for each large thing that is done, and for each
-//! step that begins without anybody knowing how much it is, such as compiling.
+//! that takes long when it begins.
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,9 +30,6 @@ impl Bars {
 impl Progress for Bars {
     fn begin(&self, label: &str, total: Option<u64>) -> Box<dyn Step> {
         if !self.terminal {
-            if total.is_none() {
-                eprintln!("{label}");
-            }
             return Box::new(Line { label: label.to_owned(), total, passed: AtomicU64::new(0) });
         }
         let bar = self.bars.add(match total {
@@ -42,6 +39,13 @@ impl Progress for Bars {
         bar.set_style(style(total.is_some()));
         bar.set_message(label.to_owned());
         Box::new(Bar(bar))
+    }
+
+    fn begin_long(&self, label: &str) -> Box<dyn Step> {
+        if !self.terminal {
+            eprintln!("{label}");
+        }
+        self.begin(label, None)
     }
 }
 
