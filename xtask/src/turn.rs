@@ -7,6 +7,7 @@
 //! versions of rand and getrandom among them, to everybody who builds an image. The other STUN code of this repository, one
 //! Binding in Coturn's health check, is a program in an image and has no dependency.
 
+pub mod ice;
 mod message;
 mod wire;
 
@@ -145,7 +146,7 @@ impl Client {
 
     /// Asks for an allocation without saying who asks. The answer to hope for is 401.
     pub fn challenge(&mut self) -> Said {
-        self.ask(message::ALLOCATE, |_| vec![message::transport_udp()], false).map(drop)
+        self.ask(message::ALLOCATE, |_| vec![message::transport(message::UDP)], false).map(drop)
     }
 
     /// The server's realm, known after a challenge.
@@ -155,15 +156,29 @@ impl Client {
 
     /// Asks for a relayed address.
     pub fn allocate(&mut self, family: Family) -> Said<SocketAddr> {
-        let attributes = |_: &_| vec![message::transport_udp(), (message::REQUESTED_ADDRESS_FAMILY, vec![family as u8, 0, 0, 0])];
+        let attributes = |_: &_| vec![message::transport(message::UDP), (message::REQUESTED_ADDRESS_FAMILY, vec![family as u8, 0, 0, 0])];
         let answer = self.authenticated(message::ALLOCATE, attributes)?;
         answer.address(message::XOR_RELAYED_ADDRESS).ok_or_else(|| Failure::Broken("the answer names no relayed address".to_owned()))
+    }
+
+    /// Asks for a relay of TCP (RFC 6062), of which nothing is made: the answer to hope for is 442.
+    pub fn allocate_tcp(&mut self) -> Said {
+        self.authenticated(message::ALLOCATE, |_| vec![message::transport(message::TCP)]).map(drop)
     }
 
     /// Asks to relay to a peer.
     pub fn permit(&mut self, peer: SocketAddr) -> Said {
         let attributes = |transaction: &_| vec![(message::XOR_PEER_ADDRESS, message::xor_address(peer, transaction))];
         self.authenticated(message::CREATE_PERMISSION, attributes).map(drop)
+    }
+
+    /// Asks for a channel to a peer, number 0x4000 to 0x4FFF: another way to a permission.
+    pub fn bind(&mut self, peer: SocketAddr, channel: u16) -> Said {
+        let attributes = |transaction: &_| {
+            let number = [&channel.to_be_bytes()[..], &[0, 0]].concat();
+            vec![(message::CHANNEL_NUMBER, number), (message::XOR_PEER_ADDRESS, message::xor_address(peer, transaction))]
+        };
+        self.authenticated(message::CHANNEL_BIND, attributes).map(drop)
     }
 
     /// Gives the allocation back, so that it counts against no quota until it expires.

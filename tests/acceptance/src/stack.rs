@@ -4,6 +4,7 @@
 //! here is one about the stack with the double.
 
 mod faults;
+mod phones;
 mod renewed;
 
 use std::cell::RefCell;
@@ -28,6 +29,8 @@ const CLIENTS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose
 const DATABASE: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "nft", "initdb", "psql", "openssl"];
 const NEEDS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "python3", "nft"];
 
+const PHONES: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "nft", "turnutils_uclient"];
+
 /// How long a whole `up` may take: the first one compiles the API double.
 const UP: Duration = Duration::from_secs(900);
 
@@ -47,6 +50,9 @@ pub const CLAIMS: &[Claim] = &[
     claim("stack::up_that_is_killed_anywhere_is_finished_by_the_next_one", killed),
     claim("stack::what_is_in_the_way_is_named_before_anything_starts", in_the_way),
     Claim { needs: DATABASE, ..claim("stack::up_with_an_external_database_ends_provisioned", external_database) },
+    claim("lab::each_router_translates_for_every_destination_anew_and_lets_nobody_else_in", phones::routers),
+    Claim { needs: PHONES, ..claim("relay::packets_come_through_from_behind_every_nat_and_not_without_the_relay", phones::come_through) },
+    claim("relay::what_is_not_allowed_is_refused_with_its_code_and_the_filter_closes_what_the_list_cannot", phones::are_refused),
     claim("stack::down_keeps_the_data_and_with_volumes_leaves_nothing", down),
 ];
 

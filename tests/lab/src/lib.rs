@@ -6,12 +6,14 @@
 //!                             docker0, dockerd on a socket of its own
 //! ```
 //!
-//! Nothing leads out of it: there is no default route. Everything ends when the values are dropped: the namespaces live as long as
-//! the processes that hold them.
+//! Phones stand behind routers ([`phone`]). Nothing leads out of it: there is no default route. Everything ends when the values are
+//! dropped: the namespaces live as long as the processes that hold them.
 
 pub mod namespace;
+pub mod phone;
 
-use std::net::Ipv4Addr;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -141,7 +143,23 @@ impl Lab {
         client.ip(&["link", "set", "lo", "up"])?;
         client.ip(&["address", "add", &format!("{}/24", address(number)), "dev", "eth0"])?;
         client.ip(&["link", "set", "eth0", "up"])?;
+        self.reaches(&client)?;
         Ok(client)
+    }
+
+    /// Waits until a machine's packets reach the server: the kernel may let a new link wait for a second, and drops what is sent on it.
+    fn reaches(&self, machine: &Namespace) -> Result<()> {
+        // Nobody listens on this port, and that is told by whoever has got the question.
+        let discard = SocketAddr::from((address(SERVER), 9));
+        let begin = Instant::now();
+        let asked = || TcpStream::connect_timeout(&discard, Duration::from_millis(50));
+        while begin.elapsed() < Duration::from_secs(10) {
+            match machine.inside(asked)? {
+                Err(error) if error.kind() != ErrorKind::ConnectionRefused => std::thread::sleep(Duration::from_millis(5)),
+                _ => return Ok(()),
+            }
+        }
+        Err(Error::new(Class::Build, "a machine of the lab does not reach its server").detail("no answer within 10 s over TCP"))
     }
 }
 

@@ -1,9 +1,11 @@
 //! One machine of the lab: a network namespace, held by a process that does nothing else.
 
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use images::{Class, Error, Result};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use xtask::machine::Machine;
 use xtask::process::{Process, Running};
 
@@ -51,6 +53,23 @@ impl Namespace {
     /// A program in it. `nsenter`, not `ip netns exec`: that one hides the cgroups, which an Engine needs.
     pub fn process(&self, program: impl AsRef<OsStr>) -> Process {
         self.machine.process("nsenter").arg(format!("--net=/proc/{}/ns/net", self.pid())).arg(program)
+    }
+
+    /// Does `work` in it, on a thread of its own. Sockets that are opened there belong to it for good, and so do threads that are
+    /// started there. A panic goes on in the caller.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let network = fs_err::File::open(format!("/proc/{}/ns/net", self.pid()))?;
+        let work = || {
+            let entered = move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network));
+            entered.map_err(|error| Error::new(Class::Build, format!("a network namespace cannot be entered: {error}")))?;
+            Ok(work())
+        };
+        std::thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Rules for its packet filter.
+    pub fn nft(&self, rules: &str) -> Result<()> {
+        self.process("nft").args(["--file", "-"]).stdin(rules).capture().map(drop)
     }
 
     /// `ip` in it.

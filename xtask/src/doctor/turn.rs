@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{Check, list};
+use crate::site::Site;
 use crate::turn::{Client, Credential, Failure, Family, Said, Transport};
 
 /// How long each answer may take: a phone waits about as long before it gives a server up.
@@ -26,6 +27,15 @@ pub struct Target {
     pub relay: (u16, u16),
     /// The one peer that it relays to.
     pub calls: SocketAddr,
+}
+
+impl Target {
+    /// Coturn and Calls of a site, reached at `address`.
+    pub fn of(site: &Site, address: IpAddr) -> Target {
+        let at = |port| SocketAddr::new(address, port);
+        let ports = &site.ports;
+        Target { turn: at(ports.turn), turns: at(ports.turns), relayed: address, relay: ports.relay, calls: at(ports.calls) }
+    }
 }
 
 /// What one transport gave. A rung that was not reached is nothing.

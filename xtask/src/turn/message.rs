@@ -7,9 +7,11 @@ use md5::{Digest as _, Md5};
 use sha1::Sha1;
 
 const MAGIC: u32 = 0x2112_A442;
+pub const BINDING: u16 = 0x001;
 pub const ALLOCATE: u16 = 0x003;
 pub const REFRESH: u16 = 0x004;
 pub const CREATE_PERMISSION: u16 = 0x008;
+pub const CHANNEL_BIND: u16 = 0x009;
 pub const SEND_INDICATION: u16 = 0x016;
 pub const DATA_INDICATION: u16 = 0x017;
 pub const SUCCESS: u16 = 0x100;
@@ -17,6 +19,7 @@ pub const SUCCESS: u16 = 0x100;
 pub const USERNAME: u16 = 0x0006;
 const MESSAGE_INTEGRITY: u16 = 0x0008;
 const ERROR_CODE: u16 = 0x0009;
+pub const CHANNEL_NUMBER: u16 = 0x000C;
 pub const LIFETIME: u16 = 0x000D;
 pub const XOR_PEER_ADDRESS: u16 = 0x0012;
 pub const DATA: u16 = 0x0013;
@@ -25,6 +28,10 @@ pub const NONCE: u16 = 0x0015;
 pub const XOR_RELAYED_ADDRESS: u16 = 0x0016;
 pub const REQUESTED_ADDRESS_FAMILY: u16 = 0x0017;
 const REQUESTED_TRANSPORT: u16 = 0x0019;
+pub const XOR_MAPPED_ADDRESS: u16 = 0x0020;
+pub const PRIORITY: u16 = 0x0024;
+const FINGERPRINT: u16 = 0x8028;
+pub const ICE_CONTROLLING: u16 = 0x802A;
 
 /// The header of every message.
 pub const HEADER: usize = 20;
@@ -32,9 +39,13 @@ pub const HEADER: usize = 20;
 /// Type and value.
 pub type Attribute = (u16, Vec<u8>);
 
-/// The attribute that asks for UDP towards the peers.
-pub fn transport_udp() -> Attribute {
-    (REQUESTED_TRANSPORT, vec![17, 0, 0, 0])
+/// Protocols, by their numbers in IP.
+pub const TCP: u8 = 6;
+pub const UDP: u8 = 17;
+
+/// The attribute that asks for a protocol towards the peers.
+pub fn transport(protocol: u8) -> Attribute {
+    (REQUESTED_TRANSPORT, vec![protocol, 0, 0, 0])
 }
 
 /// A transaction that nobody can guess: over UDP it is all that tells an answer from a forged one.
@@ -82,6 +93,20 @@ pub fn sign(bytes: &mut Vec<u8>, key: &[u8]) {
     set_length(bytes, 24);
     let signature = hmac(key, bytes);
     append(bytes, MESSAGE_INTEGRITY, &signature);
+}
+
+/// Appends FINGERPRINT, which has to be the last attribute (RFC 8489 section 14.7).
+pub fn fingerprint(bytes: &mut Vec<u8>) {
+    set_length(bytes, 8);
+    let checksum = crc32(bytes) ^ 0x5354_554E;
+    append(bytes, FINGERPRINT, &checksum.to_be_bytes());
+}
+
+/// CRC-32 of ISO 3309, bit by bit: messages are short.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |state, byte| {
+        (0..8).fold(state ^ u32::from(*byte), |state, _| (state >> 1) ^ (0xEDB8_8320 & 0u32.wrapping_sub(state & 1)))
+    })
 }
 
 fn mask(transaction: &[u8; 12]) -> Vec<u8> {
@@ -220,6 +245,19 @@ mod tests {
         // An address with the length of the other family.
         let odd = encode(0x101, &[0; 12], &[(XOR_PEER_ADDRESS, vec![0, 2, 0, 0, 1, 2, 3, 4])]);
         assert_eq!(Message::parse(&odd).unwrap().address(XOR_PEER_ADDRESS), None);
+    }
+
+    #[test]
+    fn the_fingerprint_is_that_of_the_rfcs_test_vector() {
+        // RFC 5769 section 2.2.
+        let vector = b"\x01\x01\x00\x3c\x21\x12\xa4\x42\xb7\xe7\xa7\x01\xbc\x34\xd6\x86\xfa\x87\xdf\xae\
+            \x80\x22\x00\x0b\x74\x65\x73\x74\x20\x76\x65\x63\x74\x6f\x72\x20\
+            \x00\x20\x00\x08\x00\x01\xa1\x47\xe1\x12\xa6\x43\
+            \x00\x08\x00\x14\x2b\x91\xf5\x99\xfd\x9e\x90\xc3\x8c\x74\x89\xf9\x2a\xf9\xba\x53\xf0\x6b\xe7\xd7\
+            \x80\x28\x00\x04\xc0\x7d\x4c\x96";
+        let mut made = vector[..vector.len() - 8].to_vec();
+        fingerprint(&mut made);
+        assert_eq!(made, vector);
     }
 
     #[test]

@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn messages_are_cut_out_of_a_stream_however_they_arrive() {
-        let one = message::encode(1, &[1; 12], &[message::transport_udp()]);
+        let one = message::encode(1, &[1; 12], &[message::transport(message::UDP)]);
         let two = message::encode(2, &[2; 12], &[]);
         let mut kept = Vec::new();
         let mut cut = Vec::new();

@@ -1,6 +1,6 @@
 //! `cargo xtask doctor turn`: how far a phone would get with Coturn.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -17,7 +17,7 @@ use crate::output::Output;
 use crate::serve::Server;
 use crate::site::onboarding::qr;
 use crate::site::secrets::{self, Name, Secrets};
-use crate::site::{Folder, Site, SiteArgs};
+use crate::site::{Folder, SiteArgs};
 use crate::tls;
 use crate::turn::{Credential, Transport};
 
@@ -54,7 +54,7 @@ pub struct Args {
 pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let (folder, site) = args.site.load()?;
     let secret = secret(args, &folder)?;
-    let target = target(&site, args.address.unwrap_or_else(|| site.address()));
+    let target = Target::of(&site, args.address.unwrap_or_else(|| site.address()));
     if args.serve {
         let checks = serve(args, &target, &secret, site.address(), out)?;
         return super::show(&Report::of(checks), args.form, out);
@@ -98,17 +98,6 @@ fn serve(args: &Args, target: &Target, secret: &Secret, address: IpAddr, out: &m
     let reported = reported.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     let none = || Check::problem("turn.phone", "Phone", "none has reported", "let the phone into the same network as this machine");
     Ok(reported.unwrap_or_else(|| vec![none()]))
-}
-
-fn target(site: &Site, address: IpAddr) -> Target {
-    let at = |port| SocketAddr::new(address, port);
-    Target {
-        turn: at(site.ports.turn),
-        turns: at(site.ports.turns),
-        relayed: address,
-        relay: site.ports.relay,
-        calls: at(site.ports.calls),
-    }
 }
 
 fn secret(args: &Args, folder: &Folder) -> Result<Secret> {

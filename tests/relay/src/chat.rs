@@ -1,0 +1,110 @@
+//! Mattermost, as far as a phone asks it before a call: a session, a direct message, a credential for the relay.
+
+use std::time::Duration;
+
+use images::{Class, Error, Result};
+use reqwest::Method;
+use reqwest::blocking::Client;
+use serde_json::{Value, json};
+use xtask::server::Endpoint;
+use xtask::site::secrets::Secret;
+use xtask::turn::Credential;
+
+use crate::random;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const CREDENTIALS: &str = "/plugins/com.mattermost.calls/turn-credentials";
+
+/// A session. Its connections are opened where it was signed in: in that network namespace.
+pub struct Chat {
+    http: Client,
+    base: String,
+    token: Secret,
+    id: String,
+}
+
+/// Somebody who may call the administrator.
+pub struct Caller {
+    /// User name.
+    pub name: String,
+    /// Password.
+    pub password: Secret,
+    /// The direct message with the administrator.
+    pub channel: String,
+}
+
+impl Chat {
+    /// Signs in.
+    pub fn sign_in(server: &Endpoint, name: &str, password: &Secret) -> Result<Chat> {
+        let http = server.http(PATIENCE)?;
+        let base = server.url.as_str().trim_end_matches('/').to_owned();
+        let login = json!({ "login_id": name, "password": password.expose() });
+        let request = http.post(format!("{base}/api/v4/users/login")).header("content-type", "application/json").body(login.to_string());
+        let answer = request.send().map_err(|error| failed("/users/login", error))?;
+        let status = answer.status();
+        let token = answer.headers().get("token").and_then(|token| token.to_str().ok()).map(Secret::new);
+        let body = answer.text().map_err(|error| failed("/users/login", error))?;
+        let Some(token) = token.filter(|_| status.is_success()) else {
+            return Err(refused("/users/login", status.as_u16(), &body));
+        };
+        let user: Value = serde_json::from_str(&body).unwrap_or_default();
+        Ok(Chat { http, base, token, id: user["id"].as_str().unwrap_or_default().to_owned() })
+    }
+
+    /// Makes an account of somebody new, and the direct message between it and the one who asks, an administrator.
+    pub fn caller(&self) -> Result<Caller> {
+        let (name, password) = (format!("caller-{}", random(6)?), Secret::new(format!("Aa1-{}", random(16)?)));
+        let account = json!({ "username": name, "password": password.expose(), "email": format!("{name}@example.org") });
+        let user = self.ask(Method::POST, "/api/v4/users", Some(&account))?;
+        let channel = self.ask(Method::POST, "/api/v4/channels/direct", Some(&json!([self.id, user["id"]])))?;
+        match channel["id"].as_str() {
+            Some(channel) => Ok(Caller { name, password, channel: channel.to_owned() }),
+            None => Err(Error::new(Class::Check, "a direct message without an id")),
+        }
+    }
+
+    /// What Mattermost hands out for the relay: the credential, and the addresses that it is for.
+    pub fn turn_credential(&self) -> Result<(Credential, Vec<String>)> {
+        let servers = self.ask(Method::GET, CREDENTIALS, None)?;
+        let text = |name: &str| servers[0][name].as_str().map(str::to_owned);
+        let urls = servers[0]["urls"].as_array().into_iter().flatten().filter_map(|url| url.as_str().map(str::to_owned)).collect();
+        match (text("username"), text("credential")) {
+            (Some(username), Some(password)) => Ok((Credential { username, password }, urls)),
+            _ => Err(Error::new(Class::Check, format!("{CREDENTIALS} hands out no credential"))
+                .detail("expected [{\"urls\": […], \"username\": …, \"credential\": …}]")),
+        }
+    }
+
+    pub(crate) fn token(&self) -> &Secret {
+        &self.token
+    }
+
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let mut request = self.http.request(method, format!("{}{path}", self.base)).bearer_auth(self.token.expose());
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        let answer = request.send().map_err(|error| failed(path, error))?;
+        let status = answer.status();
+        let text = answer.text().map_err(|error| failed(path, error))?;
+        match status.is_success() {
+            true => {
+                serde_json::from_str(&text).map_err(|error| Error::new(Class::Check, format!("{path}: the answer is no JSON: {error}")))
+            }
+            false => Err(refused(path, status.as_u16(), &text)),
+        }
+    }
+}
+
+fn failed(path: &str, error: reqwest::Error) -> Error {
+    Error::new(Class::Server, format!("Mattermost does not answer {path}")).detail(images::store::http::chain(error.without_url()))
+}
+
+fn refused(path: &str, status: u16, body: &str) -> Error {
+    let told: Value = serde_json::from_str(body).unwrap_or_default();
+    Error::new(Class::Server, format!("Mattermost refuses {path}: {status}")).detail(told["message"].as_str().unwrap_or(body).to_owned())
+}
