@@ -8,6 +8,7 @@ pub mod engine;
 pub mod integrations;
 pub mod machine;
 pub mod mirror;
+pub mod nix;
 pub mod output;
 pub mod process;
 pub mod provision;

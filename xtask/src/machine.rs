@@ -99,6 +99,7 @@ pub const PARTS: &[Part] = &[
     Part::debian("node", "runs Mattermost's own client", &["nodejs"]),
     Part::debian("npm", "brings Mattermost's own client", &["npm"]),
     Part::debian("nix", "the second door", &["nix-bin"]),
+    Part::debian("busybox", "builds in Nix's sandbox, where nixpkgs cannot be reached", &["busybox-static"]),
     Part::debian("debootstrap", "makes another Debian to build in", &["debootstrap"]),
     Part { name: "go", why: "builds the scanner", from: Source::Go },
     Part {

@@ -147,7 +147,7 @@ impl Session {
 /// A command in `folder` that inherits nothing that could decide bytes: what finds tools and gets through to a registry,
 /// no more.
 #[expect(clippy::disallowed_methods, reason = "the assembler starts cargo and rustc, only here, and `run` names them in errors")]
-fn clean(tool: &OsStr, folder: &Path) -> Command {
+pub(super) fn clean(tool: &OsStr, folder: &Path) -> Command {
     const KEPT: [&str; 15] = [
         "PATH",
         "HOME",
@@ -174,7 +174,7 @@ fn clean(tool: &OsStr, folder: &Path) -> Command {
 
 /// Runs a command to its end and returns what it printed.
 /// The error names the command, its folder and the last lines that it wrote.
-fn run(command: &mut Command) -> Result<String> {
+pub(super) fn run(command: &mut Command) -> Result<String> {
     let words = std::iter::once(command.get_program()).chain(command.get_args()).map(|word| word.to_string_lossy().into_owned());
     let shown = words.collect::<Vec<_>>().join(" ");
     let folder = command.get_current_dir().map_or_else(String::new, |folder| folder.display().to_string());

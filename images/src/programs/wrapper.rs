@@ -193,4 +193,39 @@ mod tests {
         let flags = rewrite(words(&["--target", "T"]), &wrap(), member);
         assert!(!flags.iter().any(|flag| flag.to_string_lossy().ends_with("=/dep")), "{flags:?}");
     }
+
+    /// What the Nix door's wrapper makes of the same call.
+    fn of_the_nix_door(arguments: &[&str], wrap: &Wrap, unit: Unit) -> Vec<OsString> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nix/sh/flags.sh");
+        let mut command = super::super::cargo::clean("sh".as_ref(), Path::new("/"));
+        // A compiler that prints its arguments.
+        command.arg(script).args(["printf", "%s\\n"]).args(arguments);
+        command.env("workspace", &wrap.workspace).env("rust_source", &wrap.rust_source).env("commit", &wrap.commit);
+        command.env("linker", &wrap.linker).env("sysroot", &wrap.sysroot).env("gcc", &wrap.gcc);
+        let unit = [
+            ("CARGO_MANIFEST_DIR", unit.manifest.map(Path::as_os_str)),
+            ("OUT_DIR", unit.out.map(Path::as_os_str)),
+            ("CARGO_PKG_NAME", unit.package.map(OsStr::new)),
+        ];
+        command.envs(unit.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        super::super::cargo::run(&mut command).expect("a shell").lines().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_nix_door_adds_the_same_flags() {
+        let dependency = Unit {
+            manifest: Some(Path::new("/nix/store/vendor/serde-1.0.0")),
+            out: Some(Path::new("/build/a b/serde-1/out")),
+            package: Some("serde"),
+        };
+        let member = Unit { manifest: Some(Path::new("/home/a b/project/images/coturn")), out: None, package: Some("coturn") };
+        for unit in [Unit::default(), dependency, member] {
+            for arguments in [&["--crate-name", "x", "--target", "T"][..], &["--target=T"], &["-vV"]] {
+                assert_eq!(of_the_nix_door(arguments, &wrap(), unit), rewrite(words(arguments), &wrap(), unit), "{arguments:?} {unit:?}");
+            }
+        }
+        // There is no `cc` in Nix's sandbox: what runs there is linked by the same linker.
+        let script = of_the_nix_door(&["--crate-name", "build_script_build", "--crate-type", "bin"], &wrap(), member);
+        assert!(script.contains(&"-Clinker=/rust/rust-lld".into()) && !script.iter().any(|flag| flag.to_string_lossy().contains("remap")));
+    }
 }

@@ -5,6 +5,7 @@ pub mod build;
 pub mod diff;
 pub mod fetch;
 pub mod lock;
+pub mod nix;
 pub mod options;
 pub mod recipe;
 pub mod show;

@@ -8,6 +8,7 @@ use images::layout::Layout;
 use images::progress::human;
 use images::{Context, Error, Result};
 
+use super::nix::{self, NixArgs};
 use super::recipe::{Prepared, RecipeArgs};
 use crate::engine::api::Engine;
 use crate::output::Output;
@@ -27,6 +28,8 @@ pub struct BuildArgs {
     /// Threads that unpack [default: one a processor]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    #[command(flatten)]
+    nix: NixArgs,
     /// Print the result as JSON: name, manifest, config, layers, fresh
     #[arg(long)]
     json: bool,
@@ -48,6 +51,9 @@ pub fn run(args: &BuildArgs, out: &mut Output) -> Result<()> {
     let layout = args.recipe.layout(&workspace);
     let built = build_all(&prepared, &layout, args.threads.unwrap_or_else(all_processors), out, |one, out| report(one, args.json, out))?;
     deliver(&layout, &built, args, out)?;
+    if args.nix.nix {
+        nix::compare(args.nix, &args.recipe, &prepared, &built, &workspace, out)?;
+    }
     in_the_end(prepared.failures, out)
 }
 

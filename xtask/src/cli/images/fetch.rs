@@ -8,6 +8,7 @@ use images::{Class, Error, Result, Store};
 
 use super::options::{EditionArgs, StoreArgs};
 use crate::mirror::MirrorArgs;
+use crate::nix::{Nix, Nixpkgs, blobs};
 use crate::output::Output;
 use crate::process::Process;
 use crate::workspace::Workspace;
@@ -23,6 +24,12 @@ pub struct Args {
     edition: EditionArgs,
     #[command(flatten)]
     mirrors: MirrorArgs,
+    /// Put everything into the Nix store too, with the Rust distribution and every crate: `nix build` then fetches nothing of its own
+    #[arg(long)]
+    nix: bool,
+    /// Which store that is: the user's, or with `shim` the one below target/nix (docs/nix.md)
+    #[arg(long, value_enum, value_name = "NIXPKGS", default_value_t, requires = "nix")]
+    nixpkgs: Nixpkgs,
 }
 
 /// Fetches the artefacts of the lock, then the crates of the programs. Neither stops the other.
@@ -34,7 +41,11 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let store = Store::open(&args.store.root(&workspace))?;
     let wants: Vec<&Artefact> = wants.iter().collect();
     let files = bring(&store, &wants, &lock, &args.mirrors, out);
-    let crates = if has_programs { fetch_crates(&workspace) } else { Ok(()) };
+    let target = if args.nix { None } else { Some(images::programs::TARGET) };
+    let crates = if has_programs || args.nix { fetch_crates(&workspace, target) } else { Ok(()) };
+    // What could be had goes there, whatever else could not.
+    let through_nix = if args.nix { into_nix(args, &workspace, &store, &lock, out) } else { Ok(()) };
+    let crates = crates.and(through_nix);
     match (files, crates) {
         (Ok(()), Ok(())) => {
             let mut seen = std::collections::BTreeSet::new();
@@ -82,9 +93,20 @@ fn wanted(lock: &Lock, name: &str, spec: Spec, edition: &str) -> Result<Vec<Arte
     Ok(locked.artefacts().cloned().chain(unpinned).collect())
 }
 
-/// Crates for the images' platform, which is also the one that builds: other systems' crates are never needed.
-fn fetch_crates(workspace: &Workspace) -> Result<()> {
+/// Fetches the Rust distribution, and puts it and all the others into the Nix store.
+fn into_nix(args: &Args, workspace: &Workspace, store: &Store, lock: &Lock, out: &Output) -> Result<()> {
+    let nix = Nix::find(workspace, args.nixpkgs)?;
+    let rust = blobs::rust(workspace)?;
+    let fetched = bring(store, &rust.iter().collect::<Vec<_>>(), lock, &args.mirrors, out);
+    nix.add(super::nix::everything(workspace, store)?)?;
+    fetched
+}
+
+/// Crates for the images' platform, which is also the one that builds: other systems' crates are never compiled. Without a target they
+/// come too, for cargo wants to see every crate that a vendor folder's lock names.
+pub fn fetch_crates(workspace: &Workspace, target: Option<&str>) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let fetch = Process::new(cargo, workspace.root()).args(["fetch", "--quiet", "--locked", "--target", "x86_64-unknown-linux-gnu"]);
+    let fetch = Process::new(cargo, workspace.root()).args(["fetch", "--quiet", "--locked"]);
+    let fetch = target.into_iter().fold(fetch, |fetch, target| fetch.args(["--target", target]));
     fetch.fails_as(Class::Fetch).inherit().map_err(|error: Error| error.context("fetching the programs' crates"))
 }

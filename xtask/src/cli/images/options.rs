@@ -23,6 +23,11 @@ impl StoreArgs {
 #[derive(clap::Args, Clone, Debug)]
 pub struct EditionArgs {
     /// Edition of Mattermost: enterprise or team
-    #[arg(long, value_name = "EDITION", default_value = "enterprise")]
+    #[arg(long, value_name = "EDITION", default_value = EditionArgs::DEFAULT)]
     pub edition: String,
+}
+
+impl EditionArgs {
+    /// The edition where nobody says which.
+    pub const DEFAULT: &str = "enterprise";
 }

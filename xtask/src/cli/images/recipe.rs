@@ -15,6 +15,7 @@ use super::fetch::bring;
 use super::options::{EditionArgs, StoreArgs};
 use crate::double;
 use crate::mirror::MirrorArgs;
+use crate::nix::Overrides;
 use crate::output::Output;
 use crate::site::pki::found::CA;
 use crate::site::{Site, SiteArgs};
@@ -63,6 +64,9 @@ pub struct RecipeArgs {
     store: StoreArgs,
     #[command(flatten)]
     mirrors: MirrorArgs,
+    /// Folder of programs that are built already: the Nix door has a derivation for each
+    #[arg(long, value_name = "DIR", hide = true)]
+    prebuilt: Option<PathBuf>,
 }
 
 /// Which Mattermost goes into the image.
@@ -127,6 +131,7 @@ impl RecipeArgs {
             layout: None,
             store,
             mirrors,
+            prebuilt: None,
         }
     }
 
@@ -207,6 +212,28 @@ impl RecipeArgs {
         Ok(if own.try_exists()? { vec![own] } else { Vec::new() })
     }
 
+    /// Where Debian's packages are fetched from.
+    pub fn mirrors(&self) -> &MirrorArgs {
+        &self.mirrors
+    }
+
+    /// What a derivation of these images takes in place of its defaults.
+    ///
+    /// # Errors
+    /// [`Class::Usage`] for a release or plugin from a file: no lock has its hash, so no derivation can take it.
+    pub fn overrides(&self) -> Result<Overrides> {
+        let file = match &self.mattermost {
+            Mattermost::File(file) => Some(file),
+            _ => self.plugin.first(),
+        };
+        if let Some(file) = file {
+            return Err(Error::new(Class::Usage, format!("{} is no file of the lock, and Nix builds from the lock alone", file.display()))
+                .hint("without --nix; or the lock's release, or --mattermost double"));
+        }
+        let edition = Some(self.edition.edition.clone()).filter(|edition| *edition != EditionArgs::DEFAULT);
+        Ok(Overrides { cas: self.cas()?, edition, without_plugins: self.without_plugin.clone() })
+    }
+
     fn is_double(&self) -> bool {
         matches!(self.mattermost, Mattermost::Double)
     }
@@ -223,7 +250,7 @@ impl RecipeArgs {
 
     fn needed<'a>(&self, locked: &'a [Locked], lock: &'a Lock) -> Result<Vec<&'a Artefact>> {
         let mut needed: Vec<&Artefact> = locked.iter().flat_map(Locked::artefacts).filter(|artefact| self.needs(artefact)).collect();
-        if locked.iter().any(|image| !image.spec().programs.is_empty()) {
+        if self.prebuilt.is_none() && locked.iter().any(|image| !image.spec().programs.is_empty()) {
             needed.extend(toolchain(lock)?);
         }
         Ok(needed)
@@ -258,13 +285,22 @@ impl RecipeArgs {
         if names.is_empty() {
             return Ok(BTreeMap::new());
         }
+        let version = env!("CARGO_PKG_VERSION");
+        if let Some(folder) = &self.prebuilt {
+            let program = |name: String| {
+                let path = folder.join(&name);
+                let (sha256, _) = Digest::of_file(&path)?;
+                Ok((name, Program { path, sha256, version: version.to_owned() }))
+            };
+            return names.into_iter().map(program).collect();
+        }
         let toolchain =
             toolchain(lock)?.into_iter().map(|artefact| Ok((artefact.clone(), store.require(artefact)?))).collect::<Result<Vec<_>>>()?;
         let setup =
             Setup { workspace: workspace.root(), toolchain: &toolchain, cache, wrapper: &std::env::current_exe()?, offline: self.offline };
         let built = programs::build(&setup, &names, out.progress())?;
         let program = |(name, built): (String, programs::BuiltProgram)| {
-            (name, Program { path: built.path, sha256: built.digest, version: env!("CARGO_PKG_VERSION").to_owned() })
+            (name, Program { path: built.path, sha256: built.digest, version: version.to_owned() })
         };
         Ok(built.into_iter().map(program).collect())
     }
