@@ -1,10 +1,12 @@
 //! One module per verb.
 
 pub mod bench;
+pub mod beside;
 pub mod certs;
 pub mod ci;
 pub mod doctor;
 pub mod down;
+pub mod e2e;
 pub mod env;
 pub mod images;
 pub mod integrations;

@@ -273,6 +273,11 @@ impl Machine {
         rustix::process::geteuid().is_root()
     }
 
+    /// The top of the checkout.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Where what is built or unpacked for the checks lies.
     pub fn tools(&self) -> &Path {
         &self.tools

@@ -1,9 +1,10 @@
 //! What a claim is, and what becomes of it where something is missing.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use images::Result;
+pub use lab::wait_for;
 use libtest_mimic::{Completion, Failed, Trial};
 use xtask::machine;
 
@@ -52,17 +53,5 @@ impl Claim {
             world.engine()?;
         }
         Ok(())
-    }
-}
-
-/// Asks until `ask` answers; fails with what `said` gives when it has not by the deadline.
-pub fn wait_for<T>(what: &str, deadline: Duration, mut ask: impl FnMut() -> Option<T>, said: impl FnOnce() -> String) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(start.elapsed() < deadline, "{what}: not within {} s\n{}", deadline.as_secs(), said());
-        std::thread::sleep(Duration::from_millis(50));
     }
 }

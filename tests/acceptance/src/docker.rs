@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use images::entry::Entry;
 use images::{Class, Error, Result};
+pub use lab::said;
 use serde_json::Value;
 use xtask::process::{Outcome, Process};
 
@@ -271,9 +272,4 @@ impl Drop for Container<'_> {
         }
         let _ = self.docker("rm --force --volumes").outcome();
     }
-}
-
-/// Both outputs as text.
-pub fn said(outcome: &Outcome) -> String {
-    String::from_utf8_lossy(&[outcome.stdout.as_slice(), &outcome.stderr].concat()).into_owned()
 }

@@ -157,7 +157,7 @@ fn told(site: &Site, words: &str) {
 fn gate(world: &World) -> Result<()> {
     let site = Site::new(world)?;
     site.is_up()?;
-    site.xtask("integrations sonarqube")?.capture()?;
+    site.xtask("integrations sonarqube").capture()?;
     let sonarqube = Sonarqube::start(world, &site)?;
 
     let token = sonarqube.token()?;

@@ -8,17 +8,17 @@ mod phones;
 mod renewed;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use images::Result;
-use lab::namespace::Namespace;
+pub use lab::said;
+pub use lab::site::UP;
 use lab::{Lab, SERVER, address};
 use serde_json::Value;
 use xtask::machine::Part;
-use xtask::process::{Outcome, Process, tail};
 
 use crate::claims::{Claim, wait_for};
 use crate::database::Server;
@@ -31,15 +31,11 @@ const NEEDS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose",
 
 const PHONES: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "nft", "turnutils_uclient"];
 
-/// How long a whole `up` may take: the first one compiles the API double.
-const UP: Duration = Duration::from_secs(900);
-
 /// The claims.
 pub const CLAIMS: &[Claim] = &[
     claim("stack::up_ends_in_a_provisioned_chat_and_again_it_changes_nothing", provisioned),
     Claim { needs: CLIENTS, ..claim("stack::the_official_client_posts_and_reads_over_its_websocket", official_clients) },
     claim("stack::an_alert_of_sonarqube_is_posted_in_its_channel_and_http_is_sent_on_to_https", alert),
-    claim("stack::nobody_on_the_lan_comes_before_the_administrator", private_first_start),
     claim("stack::no_secret_is_in_inspect_argv_logs_or_the_compose_file", no_secret_shows),
     claim("stack::a_changed_setting_replaces_its_service_alone_and_one_that_fails_is_taken_back", changes),
     claim("stack::a_rotated_secret_and_a_renewed_certificate_reach_what_runs_and_replace_only_what_has_them", renewed::reaches_what_runs),
@@ -62,143 +58,51 @@ const fn claim(name: &'static str, proves: fn(&World) -> Result<()>) -> Claim {
 
 /// A site of one claim, in the shared lab: a project and ports of its own.
 pub struct Site<'a> {
-    world: &'a World,
-    pub lab: &'a Lab,
-    folder: tempfile::TempDir,
-    project: String,
-    first: u16,
+    site: lab::site::Site<'a>,
+    _folder: tempfile::TempDir,
 }
 
 impl<'a> Site<'a> {
     pub fn new(world: &'a World) -> Result<Site<'a>> {
-        Ok(Site::on(world, world.lab()?))
+        Site::on(world, world.lab()?)
     }
 
-    fn on(world: &'a World, lab: &'a Lab) -> Site<'a> {
+    fn on(world: &'a World, lab: &'a Lab) -> Result<Site<'a>> {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let site = Site { world, lab, folder: world.scratch(), project: format!("claim{number}"), first: 20_000 + number * 100 };
-        site.describe("");
-        site
+        let folder = world.scratch();
+        let site = lab::site::Site {
+            lab,
+            project: format!("claim{number}"),
+            folder: folder.path().to_owned(),
+            first: 20_000 + number * 100,
+            xtask: world.xtask()?.to_owned(),
+            up: ["--mattermost", "double"].map(Into::into).to_vec(),
+        };
+        site.describe("")?;
+        Ok(Site { site, _folder: folder })
     }
+}
 
-    pub fn path(&self) -> PathBuf {
-        self.folder.path().to_owned()
-    }
+impl<'a> Deref for Site<'a> {
+    type Target = lab::site::Site<'a>;
 
-    pub fn port(&self, offset: u16) -> u16 {
-        self.first + offset
-    }
-
-    /// Writes `site.toml`, with `more` at its end.
-    pub fn describe(&self, more: &str) {
-        let port = |offset| self.port(offset);
-        let text = format!(
-            "format = 1\nproject = \"{}\"\naddresses = [\"{}\"]\n[ports]\nmattermost = {}\ncalls = {}\nmetrics = {}\nalert-gateway = {}\nturn = {}\nturns = {}\n\
-             relay = [{}, {}]\nredirect-http = {}\n[jenkins]\nurl = \"https://jenkins.cicd.local\"\n\
-             [sonarqube]\nurl = \"https://sonarqube.cicd.local\"\n{more}",
-            self.project,
-            address(SERVER),
-            port(0),
-            port(1),
-            port(2),
-            port(3),
-            port(4),
-            port(5),
-            port(10),
-            port(30),
-            port(6),
-        );
-        fs_err::write(self.path().join("site.toml"), text).unwrap();
-    }
-
-    /// `cargo xtask` on the server of the lab, for this site.
-    pub fn xtask(&self, words: &str) -> Result<Process> {
-        let process = self.lab.process(self.world.xtask()?).args(words.split_whitespace()).arg("--site").arg(self.path());
-        Ok(process.in_folder(self.world.workspace.root()).env_remove("CARGO_MANIFEST_DIR").env("PATH", self.world.machine.path()))
-    }
-
-    fn up(&self) -> Result<Outcome> {
-        self.xtask("up --mattermost double")?.deadline(UP).outcome()
-    }
-
-    /// Brings it up; what it said.
-    pub fn is_up(&self) -> Result<String> {
-        let outcome = self.up()?;
-        let said = said(&outcome);
-        assert!(outcome.success(), "up failed:\n{}\n{said}", self.logs());
-        Ok(said)
-    }
-
-    /// What Compose and the containers said, newest last.
-    fn logs(&self) -> String {
-        let log = self.world.workspace.target().join("site").join(&self.project).join("compose.log");
-        let compose = tail(&fs_err::read(log).unwrap_or_default(), 30);
-        let services = self.containers().unwrap_or_default().into_iter().map(|(service, id)| {
-            let log = self.lab.docker("logs --tail 10").arg(id).outcome().map(|outcome| said(&outcome));
-            format!("{service}:\n{}", log.unwrap_or_default())
-        });
-        compose.into_iter().chain(services).collect::<Vec<_>>().join("\n")
-    }
-
-    /// Service → container ID.
-    fn containers(&self) -> Result<BTreeMap<String, String>> {
-        let label = format!("label=com.docker.compose.project={}", self.project);
-        let format = "{{.Label \"com.docker.compose.service\"}} {{.ID}}";
-        let list = self.lab.docker("ps --all --no-trunc --filter").args([&label, "--format", format]).text()?;
-        Ok(list.lines().filter_map(|line| line.split_once(' ')).map(|(service, id)| (service.to_owned(), id.to_owned())).collect())
-    }
-
-    fn inspect(&self, id: &str) -> Result<Value> {
-        Ok(serde_json::from_str::<Value>(&self.lab.docker("inspect").arg(id).text()?).unwrap()[0].clone())
-    }
-
-    fn volumes(&self) -> Result<Vec<String>> {
-        let label = format!("label=org.chatops.project={}", self.project);
-        Ok(self.lab.docker("volume ls --quiet --filter").arg(label).text()?.lines().map(str::to_owned).collect())
-    }
-
-    /// A line of `secrets.env`.
-    fn secret(&self, name: &str) -> String {
-        let text = fs_err::read_to_string(self.path().join("secrets.env")).unwrap();
-        text.lines().find_map(|line| line.strip_prefix(&format!("{name}="))).unwrap_or_else(|| panic!("no {name}")).to_owned()
-    }
-
-    /// SQL, as the superuser.
-    pub fn sql(&self, query: &str) -> Result<String> {
-        self.xtask("psql")?.args(["--", "-At", "-c", query]).text()
-    }
-
-    /// A client that asks for an account, from a machine on the LAN: the answer's status, 0 where nothing answers.
-    fn sign_up(&self, from: &Namespace) -> Result<String> {
-        let url = format!("https://{}:{}/api/v4/users", address(SERVER), self.port(0));
-        let script = format!(
-            "import json, ssl, urllib.error, urllib.request\n\
-             account = {{'username': 'mallory', 'email': 'mallory@example.org', 'password': 'Mallory-12345678'}}\n\
-             try: print(urllib.request.urlopen(urllib.request.Request('{url}', json.dumps(account).encode()), timeout=5, \
-             context=ssl._create_unverified_context()).status)\n\
-             except urllib.error.HTTPError as refusal: print(refusal.code)\n\
-             except OSError: print(0)"
-        );
-        from.process("python3").args(["-c", &script]).text()
+    fn deref(&self) -> &Self::Target {
+        &self.site
     }
 }
 
 impl Drop for Site<'_> {
     fn drop(&mut self) {
         // A claim that failed has its own words to say.
-        let _ = self.xtask("down --volumes --yes").map(|process| process.outcome());
+        let _ = self.xtask("down --volumes --yes").outcome();
     }
-}
-
-fn said(outcome: &Outcome) -> String {
-    format!("{}{}", String::from_utf8_lossy(&outcome.stdout), String::from_utf8_lossy(&outcome.stderr))
 }
 
 fn provisioned(world: &World) -> Result<()> {
     let site = Site::new(world)?;
     let log = site.path().join("other.log");
-    let other = site.xtask("up --mattermost double")?.start(&log)?;
+    let other = site.xtask("up --mattermost double").start(&log)?;
     let said_by_other = || fs_err::read_to_string(&log).unwrap_or_default();
     wait_for("the other up's lock", Duration::from_secs(60), || site.path().join(".stack.lock").is_file().then_some(()), said_by_other);
     let first = site.is_up()?;
@@ -209,8 +113,8 @@ fn provisioned(world: &World) -> Result<()> {
     assert!(first.contains("API double"), "what used the double does not say so:\n{first}");
     assert!(first.contains("started alert-gateway, coturn, mattermost, postgres"), "{first}");
     assert!(first.contains(&format!("open https://mattermost.cicd.local:{}", site.port(0))), "{first}");
-    assert!(site.xtask("status")?.outcome()?.success());
-    let plan = site.xtask("provision --plan")?.outcome()?;
+    assert!(site.xtask("status").outcome()?.success());
+    let plan = site.xtask("provision --plan").outcome()?;
     assert!(plan.success(), "provisioning is not done: {}", said(&plan));
 
     let before = site.containers()?;
@@ -222,7 +126,7 @@ fn provisioned(world: &World) -> Result<()> {
 
     // Nobody told it to touch the kernel's packet filter before.
     assert_eq!(relayed(&site, 2001, 99)?, "sent");
-    let third = site.xtask("up --mattermost double --firewall")?.deadline(UP).outcome()?;
+    let third = site.xtask("up --mattermost double --firewall").deadline(UP).outcome()?;
     assert!(third.success() && said(&third).contains("nothing had to change"), "{}", said(&third));
     assert_eq!(relayed(&site, 2001, 99)?, "dropped", "a relay reaches any port");
     assert_eq!(relayed(&site, 2001, 1)?, "sent", "a relay does not reach Calls");
@@ -269,10 +173,10 @@ fn official_clients(world: &World) -> Result<()> {
     let outcome = talk().outcome()?;
     assert!(!outcome.success() && said(&outcome).contains("CERT"), "it trusts anybody: {}", said(&outcome));
 
-    let made = site.xtask("mmctl")?.args(["token", "generate", "admin", "claim"]).text()?;
+    let made = site.xtask("mmctl").args(["token", "generate", "admin", "claim"]).text()?;
     let token = site.path().join("token");
     images::file::write_beside(&token, made.split(':').next().unwrap_or_default().as_bytes(), 0o600)?;
-    let teams = || Ok::<_, images::Error>(site.xtask("mmctl")?.arg("--token-file").arg(&token).args(["team", "list"]));
+    let teams = || Ok::<_, images::Error>(site.xtask("mmctl").arg("--token-file").arg(&token).args(["team", "list"]));
     assert_eq!(teams()?.text()?, "engineering");
     let server = site.inspect(&site.containers()?["mattermost"])?["State"]["Pid"].to_string();
     let folders = fs_err::read_dir(format!("/proc/{server}/root/tmp"))?.map(|entry| entry.unwrap().path());
@@ -315,31 +219,6 @@ fn alert(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// A client on the LAN asks for an account as often as it can, from before the start until the server answers it.
-fn private_first_start(world: &World) -> Result<()> {
-    let site = Site::new(world)?;
-    let attacker = site.lab.client(66)?;
-    let answers = std::thread::scope(|scope| -> Result<Vec<String>> {
-        let up = scope.spawn(|| site.up());
-        let mut answers = Vec::new();
-        while !up.is_finished() {
-            let status = site.sign_up(&attacker)?;
-            if status != "0" {
-                answers.push(status);
-            }
-        }
-        let outcome = up.join().unwrap()?;
-        assert!(outcome.success(), "{}", said(&outcome));
-        answers.push(site.sign_up(&attacker)?);
-        Ok(answers)
-    })?;
-    assert!(answers.iter().all(|status| status == "403"), "{answers:?}");
-    let administrators = site.sql("SELECT username FROM users WHERE doc->>'roles' LIKE '%system_admin%'")?;
-    assert_eq!(administrators, "admin");
-    assert_eq!(site.sql("SELECT count(*) FROM users WHERE username = 'mallory'")?, "0");
-    Ok(())
-}
-
 fn no_secret_shows(world: &World) -> Result<()> {
     let site = Site::new(world)?;
     site.is_up()?;
@@ -372,14 +251,14 @@ fn changes(world: &World) -> Result<()> {
     let site = Site::new(world)?;
     site.is_up()?;
     let before = site.containers()?;
-    site.describe("[mattermost]\nlocale = \"de\"\n");
+    site.describe("[mattermost]\nlocale = \"de\"\n")?;
     let text = site.is_up()?;
     let after = site.containers()?;
     let changed: Vec<&str> = before.keys().filter(|service| before[*service] != after[*service]).map(String::as_str).collect();
     assert_eq!(changed, ["mattermost"], "{text}");
 
     // A setting that the server refuses: it is known, has the right form, and is impossible.
-    site.describe("[mattermost]\nlocale = \"de\"\n[mattermost.extra]\nMM_SERVICESETTINGS_CONNECTIONSECURITY = \"tls\"\n");
+    site.describe("[mattermost]\nlocale = \"de\"\n[mattermost.extra]\nMM_SERVICESETTINGS_CONNECTIONSECURITY = \"tls\"\n")?;
     let outcome = site.up()?;
     let text = said(&outcome);
     assert_eq!(outcome.status.code(), Some(1), "{text}");
@@ -387,9 +266,9 @@ fn changes(world: &World) -> Result<()> {
     assert!(text.contains("webserver connection security"), "the server's own words are missing: {text}");
     let env = site.inspect(&site.containers()?["mattermost"])?["Config"]["Env"].to_string();
     assert!(env.contains("CONNECTIONSECURITY=TLS"), "{env}");
-    assert!(site.xtask("status")?.outcome()?.success());
+    assert!(site.xtask("status").outcome()?.success());
 
-    site.describe("[mattermost]\nlocale = \"de\"\n");
+    site.describe("[mattermost]\nlocale = \"de\"\n")?;
     site.is_up()?;
     Ok(())
 }
@@ -402,7 +281,7 @@ fn killed(world: &World) -> Result<()> {
     // Ever later, so that each stage is hit: the first start takes longer than all of them.
     for delay in [300, 1500, 3000, 5000, 8000, 12_000, 17_000] {
         let log = site.path().join("killed.log");
-        let up = site.xtask("up --mattermost double")?.start(&log)?;
+        let up = site.xtask("up --mattermost double").start(&log)?;
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_millis(delay) && up.ended()?.is_none() {
             std::thread::sleep(Duration::from_millis(20));
@@ -410,7 +289,7 @@ fn killed(world: &World) -> Result<()> {
         up.stop(Duration::ZERO);
     }
     site.is_up()?;
-    assert!(site.xtask("provision --plan")?.outcome()?.success());
+    assert!(site.xtask("provision --plan").outcome()?.success());
     assert_eq!(site.sql("SELECT count(*) FROM users WHERE doc->>'roles' LIKE '%system_admin%'")?, "1");
     let fillers = site.lab.docker("ps --all --quiet --filter").arg(format!("label=org.chatops.project={}", site.project)).text()?;
     assert_eq!(fillers, "", "containers that fill volumes are left");
@@ -432,7 +311,7 @@ fn in_the_way(world: &World) -> Result<()> {
         || fs_err::read_to_string(&log).ok().filter(|text| text.contains("ready\n")),
         String::new,
     );
-    site.describe("[network]\njoin = [\"cicd-net\"]\n");
+    site.describe("[network]\njoin = [\"cicd-net\"]\n")?;
     let outcome = site.up()?;
     let text = said(&outcome);
     assert_eq!(outcome.status.code(), Some(1), "{text}");
@@ -444,7 +323,7 @@ fn in_the_way(world: &World) -> Result<()> {
     site.is_up()?;
     let networks = site.inspect(&site.containers()?["mattermost"])?["NetworkSettings"]["Networks"]["cicd-net"]["Aliases"].to_string();
     assert!(networks.contains("mattermost.cicd.local"), "{networks}");
-    let doctor = || -> Result<String> { Ok(said(&site.xtask("doctor")?.outcome()?)) };
+    let doctor = || -> Result<String> { Ok(said(&site.xtask("doctor").outcome()?)) };
     let found = doctor()?;
     for service in ["mattermost", "alert-gateway", "postgres"] {
         assert!(found.lines().any(|line| line.starts_with(&format!("✔ Names inside {service} "))), "{service}: {found}");
@@ -473,10 +352,10 @@ fn in_the_way(world: &World) -> Result<()> {
 fn external_database(world: &World) -> Result<()> {
     let site = Site::new(world)?;
     let database = Server::start(world, Some((site.lab, address(SERVER).into())), site.port(50))?;
-    site.describe(&database.describe(&site.path())?);
+    site.describe(&database.describe(&site.path())?)?;
     let outcome = site.up()?;
     assert!(!outcome.success() && said(&outcome).contains("cargo xtask provision database"), "{}", said(&outcome));
-    site.xtask("provision database")?.arg("--admin-url-file").arg(database.superuser()?).capture()?;
+    site.xtask("provision database").arg("--admin-url-file").arg(database.superuser()?).capture()?;
 
     // What would keep Mattermost from its tables is told before anything starts.
     database.sql("mattermost", "ALTER SCHEMA public OWNER TO postgres")?;
@@ -484,11 +363,11 @@ fn external_database(world: &World) -> Result<()> {
     let text = said(&outcome);
     assert!(outcome.status.code() == Some(1) && text.contains("ALTER SCHEMA public OWNER TO \"mattermost\";"), "{text}");
     assert!(site.containers()?.is_empty());
-    site.xtask("provision database")?.arg("--admin-url-file").arg(database.superuser()?).capture()?;
+    site.xtask("provision database").arg("--admin-url-file").arg(database.superuser()?).capture()?;
 
     site.is_up()?;
     assert_eq!(site.containers()?.into_keys().collect::<Vec<_>>(), ["alert-gateway", "coturn", "mattermost"]);
-    assert!(site.xtask("provision --plan")?.outcome()?.success());
+    assert!(site.xtask("provision --plan").outcome()?.success());
     assert_eq!(database.sql("mattermost", "SELECT count(*) FROM users WHERE username = 'admin'")?, "1");
     let second = site.is_up()?;
     assert!(second.contains("nothing had to change"), "{second}");
@@ -498,19 +377,19 @@ fn external_database(world: &World) -> Result<()> {
 fn down(world: &World) -> Result<()> {
     let site = Site::new(world)?;
     site.is_up()?;
-    let refused = site.xtask("down --volumes")?.outcome()?;
+    let refused = site.xtask("down --volumes").outcome()?;
     assert_eq!(refused.status.code(), Some(2), "nobody was asked: {}", said(&refused));
     assert!(!site.containers()?.is_empty());
 
-    site.xtask("down")?.capture()?;
+    site.xtask("down").capture()?;
     assert!(site.containers()?.is_empty());
     assert!(!site.volumes()?.is_empty());
     let password = site.secret("MATTERMOST_ADMIN_PASSWORD");
     site.is_up()?;
     assert_eq!(site.secret("MATTERMOST_ADMIN_PASSWORD"), password);
-    assert!(site.xtask("provision --plan")?.outcome()?.success(), "the team is still there");
+    assert!(site.xtask("provision --plan").outcome()?.success(), "the team is still there");
 
-    site.xtask("down --volumes --yes")?.capture()?;
+    site.xtask("down --volumes --yes").capture()?;
     assert!(site.containers()?.is_empty() && site.volumes()?.is_empty());
     let label = format!("label=com.docker.compose.project={}", site.project);
     assert_eq!(site.lab.docker("network ls --quiet --filter").arg(&label).text()?, "");

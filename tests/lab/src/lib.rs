@@ -11,15 +11,16 @@
 
 pub mod namespace;
 pub mod phone;
+pub mod site;
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use images::{Class, Error, Result};
 use xtask::machine::Machine;
-use xtask::process::{Process, Running, tail};
+use xtask::process::{Outcome, Process, Running, tail};
 
 use namespace::Namespace;
 
@@ -46,6 +47,7 @@ pub struct Lab {
     server: Namespace,
     sockets: tempfile::TempDir,
     machine: Machine,
+    folder: PathBuf,
 }
 
 /// The server's number on the LAN.
@@ -61,7 +63,7 @@ impl Lab {
         server.ip(&["link", "set", "lan0", "up"])?;
         // A Unix socket's path has at most 107 bytes, and a checkout may lie deep.
         let sockets = tempfile::Builder::new().prefix("lab-").tempdir()?;
-        let mut lab = Lab { engine: None, server, sockets, machine: machine.clone() };
+        let mut lab = Lab { engine: None, server, sockets, machine: machine.clone(), folder: folder.to_owned() };
         let log = folder.join("dockerd.log");
         lab.engine = Some(lab.dockerd(folder).start(&log)?);
         lab.wait(&log)?;
@@ -77,6 +79,10 @@ impl Lab {
             // What the Engine mounts is seen by it alone.
             .args(["--mount", "dockerd", "--host"])
             .arg(self.host())
+            // Who asks for a name that no container has is told at once that nobody knows it.
+            .args(["--dns", &address(SERVER).to_string()])
+            // Not systemd's: nobody has to be asked, and what a killed Engine leaves is found by its name.
+            .args(["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", &cgroup(folder)])
             .arg("--data-root")
             .arg(folder.join("engine"))
             .arg("--exec-root")
@@ -129,6 +135,11 @@ impl Lab {
         self.process("docker").args(words.split(' ')).fails_as(Class::Engine)
     }
 
+    /// What it runs on.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
     /// The server's namespace.
     pub fn server(&self) -> &Namespace {
         &self.server
@@ -170,5 +181,45 @@ impl Drop for Lab {
         if let Some(engine) = self.engine.take() {
             engine.stop(STOP);
         }
+        remove_cgroups(&self.folder);
     }
+}
+
+/// The control group that the Engine of a lab in `folder` makes its containers' in.
+fn cgroup(folder: &Path) -> String {
+    format!("lab-{}", images::Digest::of(folder.as_os_str().as_encoded_bytes()).short())
+}
+
+/// Removes the control groups of a lab in `folder` whose processes have ended: the kernel keeps them when somebody has killed its Engine.
+/// True when none is left.
+pub fn remove_cgroups(folder: &Path) -> bool {
+    let (name, root) = (cgroup(folder), Path::new("/sys/fs/cgroup"));
+    // Version 1 has a hierarchy for each controller, version 2 one.
+    let hierarchies = fs_err::read_dir(root).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let tops = hierarchies.map(|hierarchy| hierarchy.join(&name)).chain([root.join(&name)]).filter(|top| top.is_dir());
+    // Every one is tried.
+    tops.filter(|top| !remove_group(top)).count() == 0
+}
+
+fn remove_group(group: &Path) -> bool {
+    let below = fs_err::read_dir(group).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir());
+    below.for_each(|group| _ = remove_group(&group));
+    fs_err::remove_dir(group).is_ok()
+}
+
+/// Asks until `ask` answers; panics with what `said` gives when it has not by the deadline.
+pub fn wait_for<T>(what: &str, deadline: Duration, mut ask: impl FnMut() -> Option<T>, said: impl FnOnce() -> String) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < deadline, "{what}: not within {} s\n{}", deadline.as_secs(), said());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Both outputs of a program as text.
+pub fn said(outcome: &Outcome) -> String {
+    String::from_utf8_lossy(&[outcome.stdout.as_slice(), &outcome.stderr].concat()).into_owned()
 }

@@ -55,16 +55,9 @@ impl Namespace {
         self.machine.process("nsenter").arg(format!("--net=/proc/{}/ns/net", self.pid())).arg(program)
     }
 
-    /// Does `work` in it, on a thread of its own. Sockets that are opened there belong to it for good, and so do threads that are
-    /// started there. A panic goes on in the caller.
+    /// Does `work` in it: see [`inside`].
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
-        let network = fs_err::File::open(format!("/proc/{}/ns/net", self.pid()))?;
-        let work = || {
-            let entered = move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network));
-            entered.map_err(|error| Error::new(Class::Build, format!("a network namespace cannot be entered: {error}")))?;
-            Ok(work())
-        };
-        std::thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        inside(self.pid().into(), work)
     }
 
     /// Rules for its packet filter.
@@ -76,4 +69,16 @@ impl Namespace {
     pub fn ip(&self, args: &[&str]) -> Result<()> {
         self.process("ip").args(args).capture().map(drop)
     }
+}
+
+/// Does `work` in the network namespace of process `pid`, on a thread of its own. Sockets that are opened there belong to it for good, and
+/// so do threads that are started there. A panic goes on in the caller.
+pub fn inside<T: Send>(pid: u64, work: impl FnOnce() -> T + Send) -> Result<T> {
+    let network = fs_err::File::open(format!("/proc/{pid}/ns/net"))?;
+    let work = || {
+        let entered = move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network));
+        entered.map_err(|error| Error::new(Class::Build, format!("a network namespace cannot be entered: {error}")))?;
+        Ok(work())
+    };
+    std::thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use images::Result;
 
+use super::beside;
 use crate::output::Output;
-use crate::process::Process;
 use crate::workspace::Workspace;
 
 /// Measure image builds beside the floor of this machine and beside other builders
@@ -33,20 +33,12 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let workspace = Workspace::find()?;
     let output = args.output.clone().unwrap_or_else(|| workspace.target().join("bench"));
     let output = std::path::absolute(output)?;
-    out.say("compiling the benchmark");
-    let cargo = Process::new("cargo", workspace.root()).args(["build", "--quiet", "--release", "--package", "bench"]);
-    cargo.inherit()?;
+    let program = beside::program(&workspace, "bench", "the benchmark", out)?;
     let table = output.join("report.txt");
     if table.exists() {
         fs_err::remove_file(&table)?;
     }
-    let mut bench = Process::new(workspace.target().join("release/bench"), workspace.root())
-        .arg("--xtask")
-        .arg(std::env::current_exe()?)
-        .arg("--output")
-        .arg(&output)
-        .args(["--runs", &args.runs.to_string()])
-        .env("CARGO_MANIFEST_DIR", workspace.root().join("xtask"));
+    let mut bench = program.arg("--output").arg(&output).args(["--runs", &args.runs.to_string()]);
     if !args.only.is_empty() {
         bench = bench.arg("--only").args(&args.only);
     }

@@ -1,6 +1,7 @@
 //! `cargo xtask up`: the whole way to a running, provisioned chat.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use images::{Class, Error, Result};
@@ -40,6 +41,9 @@ pub struct Args {
     /// Use no network; what the store lacks is an error
     #[arg(long)]
     offline: bool,
+    /// Folder of the OCI layout [default: target/images]
+    #[arg(long, value_name = "DIR")]
+    layout: Option<PathBuf>,
     #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
@@ -104,7 +108,7 @@ fn install(out: &mut Output) -> Result<()> {
 
 /// Builds all images, and gives the Engine those that it lacks.
 fn images(args: &Args, stack: &Stack, out: &mut Output) -> Result<PerService<String>> {
-    let recipe = RecipeArgs::of_site(
+    let mut recipe = RecipeArgs::of_site(
         &args.site,
         &stack.site,
         args.mattermost.clone(),
@@ -113,6 +117,7 @@ fn images(args: &Args, stack: &Stack, out: &mut Output) -> Result<PerService<Str
         args.store.clone(),
         args.mirrors.clone(),
     );
+    recipe.layout.clone_from(&args.layout);
     let built = load_all(&recipe, &stack.workspace, &stack.engine, out)?;
     let id = |service: Service| {
         let prefix = format!("chatops/{}:", service.name());

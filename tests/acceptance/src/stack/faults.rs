@@ -18,16 +18,16 @@ pub fn new_version(world: &World) -> Result<()> {
     fs_err::create_dir_all(&broken)?;
     let program = "fn main() { eprintln!(\"the schema is not as this version likes it\"); std::process::exit(1) }";
     let file = crate::mattermost::make_tarball(world, &broken, program)?;
-    let up = site.xtask("up --without-plugin jenkins")?.arg("--mattermost").arg(&file);
+    let up = site.xtask("up --without-plugin jenkins").arg("--mattermost").arg(&file);
     let outcome = up.deadline(UP).outcome()?;
     let text = said(&outcome);
     assert_eq!(outcome.status.code(), Some(1), "{text}");
     assert!(text.contains("| the schema is not as this version likes it"), "the log is missing: {text}");
     assert!(text.contains("what was healthy before runs again"), "{text}");
     assert_eq!(site.inspect(&site.containers()?["mattermost"])?["Image"], before);
-    assert!(site.xtask("status")?.outcome()?.success());
+    assert!(site.xtask("status").outcome()?.success());
     assert_eq!(site.sql("SELECT count(*) FROM teams")?, teams);
-    let plan = site.xtask("provision --plan")?.outcome()?;
+    let plan = site.xtask("provision --plan").outcome()?;
     assert!(plan.success(), "{}", said(&plan));
     Ok(())
 }
@@ -37,7 +37,7 @@ pub fn ailing(world: &World) -> Result<()> {
     site.is_up()?;
     let containers = site.containers()?;
     let refused = |words: &str, wanted: &[&str]| -> Result<()> {
-        let outcome = site.xtask(words)?.deadline(UP).outcome()?;
+        let outcome = site.xtask(words).deadline(UP).outcome()?;
         let text = said(&outcome);
         assert_eq!(outcome.status.code(), Some(9), "{text}");
         assert!(wanted.iter().all(|words| text.contains(words)), "{wanted:?}: {text}");
@@ -54,13 +54,13 @@ pub fn ailing(world: &World) -> Result<()> {
     fs_err::write(site.path().join("secrets.env"), secrets)?;
 
     // A second factor: only a token signs in from now on.
-    let told = site.xtask("mmctl")?.args(["--", "token", "generate", "admin", "provisioning"]).text()?;
+    let told = site.xtask("mmctl").args(["--", "token", "generate", "admin", "provisioning"]).text()?;
     let (token, _) = told.split_once(':').unwrap_or_else(|| panic!("no token: {told}"));
     let file = site.path().join("token");
     images::file::write_beside(&file, token.as_bytes(), 0o600)?;
     site.sql("UPDATE users SET mfaactive = true WHERE username = 'admin'")?;
     refused("up --mattermost double", &["the account has a second factor", "--token-file FILE"])?;
-    let up = site.xtask("up --mattermost double")?.arg("--token-file");
+    let up = site.xtask("up --mattermost double").arg("--token-file");
     let outcome = up.arg(&file).deadline(UP).outcome()?;
     assert!(outcome.success() && said(&outcome).contains("nothing had to change"), "{}", said(&outcome));
     site.sql("UPDATE users SET mfaactive = false WHERE username = 'admin'")?;
@@ -68,17 +68,17 @@ pub fn ailing(world: &World) -> Result<()> {
     // The server's certificate is of the CA that the site had before.
     let (pki, kept) = (site.path().join("pki"), site.path().join("pki-before"));
     fs_err::rename(&pki, &kept)?;
-    site.xtask("certs")?.capture()?;
+    site.xtask("certs").capture()?;
     refused("provision", &["certificate is not believed", "another CA than the site's (pki/ca.pem) issued it"])?;
     fs_err::remove_dir_all(&pki)?;
     fs_err::rename(&kept, &pki)?;
 
     site.lab.docker("stop").arg(&containers["mattermost"]).capture()?;
     refused("provision", &["Mattermost is not reached", "`cargo xtask status` shows whether it runs"])?;
-    let status = site.xtask("status")?.outcome()?;
+    let status = site.xtask("status").outcome()?;
     assert!(!status.success() && said(&status).contains("not healthy: mattermost"), "{}", said(&status));
     site.is_up()?;
-    let plan = site.xtask("provision --plan")?.outcome()?;
+    let plan = site.xtask("provision --plan").outcome()?;
     assert!(plan.success(), "{}", said(&plan));
     Ok(())
 }
@@ -87,7 +87,7 @@ pub fn image_and_network(world: &World) -> Result<()> {
     let site = Site::new(world)?;
     site.is_up()?;
     let image = site.inspect(&site.containers()?["alert-gateway"])?["Image"].as_str().unwrap().to_owned();
-    site.xtask("down")?.capture()?;
+    site.xtask("down").capture()?;
     // Its image has the site's CA in it, so that no other site has it.
     site.lab.docker("image rm --force").arg(&image).capture()?;
     let network = format!("{}_backend", site.project);
@@ -110,7 +110,7 @@ pub fn full_engine(world: &World) -> Result<()> {
     let mount = Mounted::small(world, folder.path())?;
     {
         let lab = Lab::start(&world.machine, folder.path())?;
-        let site = Site::on(world, &lab);
+        let site = Site::on(world, &lab)?;
         let outcome = site.up()?;
         let text = said(&outcome);
         assert_eq!(outcome.status.code(), Some(4), "{text}");

@@ -16,7 +16,7 @@ pub fn reaches_what_runs(world: &World) -> Result<()> {
 
     let old = site.path().join("old-turn-secret");
     images::file::write_beside(&old, site.secret("MATTERMOST_TURN_SECRET").as_bytes(), 0o600)?;
-    let allocated = |options: &str| site.xtask(&format!("doctor turn {options}"))?.outcome();
+    let allocated = |options: &str| site.xtask(&format!("doctor turn {options}")).outcome();
     assert!(allocated("")?.success(), "{}", said(&allocated("")?));
     rotated(&site, "MATTERMOST_TURN_SECRET", &["coturn", "mattermost"])?;
     assert!(allocated("")?.success(), "the new secret: {}", said(&allocated("")?));
@@ -31,18 +31,18 @@ pub fn reaches_what_runs(world: &World) -> Result<()> {
     let served = [("mattermost", 0), ("alert-gateway", 3), ("coturn", 5)];
     let serves_its_own = || -> Result<Vec<String>> { served.iter().map(|(service, port)| leaf(&site, service, *port)).collect() };
     let before = serves_its_own()?;
-    site.xtask("certs renew")?.capture()?;
+    site.xtask("certs renew").capture()?;
     replaces(&site, &["alert-gateway", "coturn", "mattermost", "postgres"])?;
     let after = serves_its_own()?;
     assert!(before.iter().zip(&after).all(|(before, after)| before != after));
-    assert!(site.xtask("doctor tls")?.outcome()?.success(), "PostgreSQL's among them: {}", said(&site.xtask("doctor tls")?.outcome()?));
+    assert!(site.xtask("doctor tls").outcome()?.success(), "PostgreSQL's among them: {}", said(&site.xtask("doctor tls").outcome()?));
     Ok(())
 }
 
 /// Makes a secret anew; the next `up` replaces these services alone, and people sign in as before.
 fn rotated(site: &Site, name: &str, services: &[&str]) -> Result<()> {
     let before = site.secret(name);
-    site.xtask(&format!("env --rotate {name}"))?.capture()?;
+    site.xtask(&format!("env --rotate {name}")).capture()?;
     assert_ne!(site.secret(name), before);
     replaces(site, services)
 }

@@ -7,7 +7,8 @@ use images::{Class, Error, Result};
 
 use super::lints::Files;
 use super::relock;
-use super::tally::{Tally, of_cargo_test};
+use super::tally::{Tally, of_cargo_test, of_closing_line};
+use crate::cli::e2e;
 use crate::machine::{Machine, PARTS, missing_parts, require};
 use crate::nix::{Nix, Nixpkgs};
 use crate::output::Output;
@@ -61,6 +62,13 @@ pub const SUITES: &[Suite] = &[
         needs: &["cc"],
         engine: true,
         run: acceptance,
+    },
+    Suite {
+        name: "e2e",
+        proves: "the whole stack in a world of its own, with the API double",
+        needs: &e2e::PARTS,
+        engine: false,
+        run: end_to_end,
     },
 ];
 
@@ -295,6 +303,11 @@ fn contract(run: &mut Run) -> Result<Tally> {
 
 fn acceptance(run: &mut Run) -> Result<Tally> {
     run.cargo_test(&["--package", "acceptance"])
+}
+
+fn end_to_end(run: &mut Run) -> Result<Tally> {
+    let succeeded = run.xtask(&["e2e", "--mattermost", "double"])?;
+    Ok(of_closing_line(&String::from_utf8_lossy(&fs_err::read(&run.log)?), succeeded))
 }
 
 fn acceptance_crate(workspace: &Workspace) -> PathBuf {

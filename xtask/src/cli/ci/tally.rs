@@ -71,9 +71,35 @@ pub fn of_cargo_test(printed: &str, succeeded: bool) -> (Tally, Vec<String>) {
     (tally, skipped)
 }
 
+/// What a closing line of the form of [`Tally`]'s own counts, the last one of what was printed. A run that failed without a failed check
+/// broke off, and one without any check proves nothing: both count as one failure.
+pub fn of_closing_line(printed: &str, succeeded: bool) -> Tally {
+    let count = |line: &str| -> Option<Tally> {
+        let mut counts = ["passed", "failed", "skipped"].into_iter().zip(line.split(", ")).map(|(word, part)| {
+            let (number, what) = part.split_once(' ')?;
+            number.parse::<usize>().ok().filter(|_| what == word)
+        });
+        Some(Tally { passed: counts.next()??, failed: counts.next()??, skipped: counts.next()?? })
+    };
+    let mut tally = printed.lines().rev().find_map(count).unwrap_or_default();
+    if tally.failed == 0 && (!succeeded || tally.all() == 0) {
+        tally.failed = 1;
+    }
+    tally
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_closing_line_counts_and_a_run_that_broke_off_is_a_failure() {
+        let printed = "1 passed, 0 failed, 0 skipped\n✔ one\n7 passed, 0 failed, 2 skipped\nreport: x\n";
+        assert_eq!(of_closing_line(printed, true), Tally { passed: 7, failed: 0, skipped: 2 });
+        assert_eq!(of_closing_line(printed, false), Tally { passed: 7, failed: 1, skipped: 2 });
+        assert_eq!(of_closing_line("error: no root", false), Tally { passed: 0, failed: 1, skipped: 0 });
+        assert_eq!(of_closing_line("", true).failed, 1);
+    }
 
     const PRINTED: &str = "\
 running 3 tests

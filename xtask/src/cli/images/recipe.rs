@@ -59,7 +59,7 @@ pub struct RecipeArgs {
     pub offline: bool,
     /// Folder of the OCI layout [default: target/images]
     #[arg(long, value_name = "DIR")]
-    layout: Option<PathBuf>,
+    pub layout: Option<PathBuf>,
     #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
@@ -90,6 +90,17 @@ impl FromStr for Mattermost {
             "double" => Mattermost::Double,
             file => Mattermost::File(file.into()),
         })
+    }
+}
+
+/// As it is said.
+impl std::fmt::Display for Mattermost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Mattermost::Release => f.write_str("release"),
+            Mattermost::Double => f.write_str("double"),
+            Mattermost::File(path) => path.display().fmt(f),
+        }
     }
 }
 

@@ -1,0 +1,215 @@
+//! The world of a run, as its steps see it: the lab, the site on its server, and the real `cargo xtask`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use images::{Class, Error, Result};
+use lab::namespace::Namespace;
+use lab::{Lab, SERVER, address};
+use xtask::cli::images::recipe::Mattermost;
+use xtask::machine::Machine;
+use xtask::server::{Client, Endpoint, Patience};
+use xtask::site::secrets::{Name, Secrets};
+use xtask::site::{Folder, Site};
+
+use crate::hidden::Hidden;
+
+/// Ports of the site are from this one on.
+const FIRST_PORT: u16 = 20_000;
+/// What the description of the site has besides the lab's own.
+const MORE: &str = "[gitlab]\nurl = \"https://gitlab.cicd.local\"\n";
+
+/// The folders of a run: what is reported, and below it `world/`, which goes with the run.
+#[derive(Clone, Debug)]
+pub struct Folders {
+    /// `target/e2e/RUN`.
+    pub run: PathBuf,
+}
+
+impl Folders {
+    /// Everything that goes with the run.
+    pub fn world(&self) -> PathBuf {
+        self.run.join("world")
+    }
+
+    /// The site.
+    pub fn site(&self) -> PathBuf {
+        self.world().join("site")
+    }
+
+    /// The OCI layout.
+    pub fn layout(&self) -> PathBuf {
+        self.world().join("images")
+    }
+
+    /// The store, whose files are those of the shared one.
+    pub fn store(&self) -> PathBuf {
+        self.world().join("store")
+    }
+
+    /// The Engine's data.
+    pub fn lab(&self) -> PathBuf {
+        self.world().join("lab")
+    }
+
+    /// What happens inside.
+    pub fn journal(&self) -> PathBuf {
+        self.run.join("journal.jsonl")
+    }
+
+    /// Logs of the run.
+    pub fn logs(&self) -> PathBuf {
+        self.run.join("logs")
+    }
+
+    /// The run's own name: the folder's.
+    pub fn name(&self) -> String {
+        self.run.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}
+
+/// What the steps share.
+pub struct World {
+    /// `target/e2e/RUN`, where evidence goes.
+    pub run: PathBuf,
+    /// The network, and the Engine on its server.
+    pub lab: &'static Lab,
+    /// The site: `cargo xtask` for it, its containers, ports, secrets.
+    pub site: lab::site::Site<'static>,
+    /// Which Mattermost.
+    #[allow(dead_code, reason = "for steps to come")]
+    pub mattermost: Mattermost,
+    folders: Folders,
+    /// Whether the stack came up; nothing as long as nobody knows.
+    up: Mutex<Option<bool>>,
+    clients: AtomicU8,
+}
+
+#[allow(dead_code, reason = "for steps to come")]
+impl World {
+    /// On a lab that has started. Describes the site; nothing runs yet.
+    pub fn new(lab: &'static Lab, folders: &Folders, xtask: &Path, mattermost: Mattermost) -> Result<World> {
+        fs_err::create_dir_all(folders.site())?;
+        let pair = |option: &str, value: &dyn AsRef<std::ffi::OsStr>| [option.into(), value.as_ref().to_owned()];
+        let up = [pair("--mattermost", &mattermost.to_string()), pair("--layout", &folders.layout()), pair("--store", &folders.store())];
+        let up = up.into_iter().flatten().chain(["--offline".into(), "--firewall".into()]).collect();
+        let number: String = folders.name().chars().filter(char::is_ascii_digit).skip(6).collect();
+        let site = lab::site::Site {
+            lab,
+            project: format!("e2e{number}"),
+            folder: folders.site(),
+            first: FIRST_PORT,
+            xtask: xtask.to_owned(),
+            up,
+        };
+        site.describe(MORE)?;
+        Ok(World {
+            run: folders.run.clone(),
+            lab,
+            site,
+            mattermost,
+            folders: folders.clone(),
+            up: Mutex::new(None),
+            clients: AtomicU8::new(100),
+        })
+    }
+
+    /// What the lab runs on.
+    pub fn machine(&self) -> &Machine {
+        self.lab.machine()
+    }
+
+    /// The OCI layout that the images were built into.
+    pub fn layout(&self) -> PathBuf {
+        self.folders.layout()
+    }
+
+    /// The site's files.
+    pub fn folder(&self) -> Folder {
+        Folder::new(&self.site.folder)
+    }
+
+    /// What `site.toml` says, with every default.
+    pub fn description(&self) -> Result<Site> {
+        let text = fs_err::read_to_string(self.folder().toml())?;
+        xtask::site::parse("site.toml", &text, || Ok(Vec::new()))
+    }
+
+    /// The secrets of the site as they are now.
+    pub fn secrets(&self) -> Result<Secrets> {
+        Ok(Secrets::read(&self.site.folder)?.unwrap_or_default())
+    }
+
+    /// What must stand in no evidence.
+    pub fn hidden(&self) -> Hidden {
+        Hidden::of_site(&self.site.folder)
+    }
+
+    /// The server's address on the LAN.
+    pub fn server(&self) -> Ipv4Addr {
+        address(SERVER)
+    }
+
+    /// Mattermost on the LAN.
+    pub fn mattermost_at(&self) -> SocketAddr {
+        (self.server(), self.site.port(0)).into()
+    }
+
+    /// The port of Calls on the LAN, the only peer that the relay has.
+    pub fn calls_at(&self) -> SocketAddr {
+        (self.server(), self.site.port(1)).into()
+    }
+
+    /// The alert gateway on the LAN.
+    pub fn gateway_at(&self) -> SocketAddr {
+        (self.server(), self.site.port(3)).into()
+    }
+
+    /// Coturn on the LAN, over UDP and TCP.
+    pub fn turn_at(&self) -> SocketAddr {
+        (self.server(), self.site.port(4)).into()
+    }
+
+    /// Coturn on the LAN, over TLS.
+    pub fn turns_at(&self) -> SocketAddr {
+        (self.server(), self.site.port(5)).into()
+    }
+
+    /// The ports that Coturn relays on.
+    pub fn relay_ports(&self) -> std::ops::RangeInclusive<u16> {
+        self.site.port(10)..=self.site.port(30)
+    }
+
+    /// Another machine on the LAN, with an address that no other has. It goes when it is dropped.
+    pub fn client(&self) -> Result<Namespace> {
+        self.lab.client(self.clients.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Mattermost's API as the administrator, to be used in [`Namespace::inside`] of the server or of a client.
+    pub fn administrator(&self) -> Result<Client> {
+        let site = self.description()?;
+        let endpoint = Endpoint::of_site(&site, &self.folder(), IpAddr::V4(self.server()))?;
+        let mut client = Client::new(&endpoint, Patience::default())?;
+        client.login(&site.administrator.name, self.secrets()?.require(Name::AdministratorPassword)?)?;
+        Ok(client)
+    }
+
+    /// Says whether the stack came up.
+    pub fn came_up(&self, up: bool) {
+        *self.up.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(up);
+    }
+
+    /// Whether the stack came up; nothing as long as nobody knows.
+    pub fn is_up(&self) -> Option<bool> {
+        *self.up.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The pid of a service's first process.
+    pub fn pid(&self, service: &str) -> Result<u64> {
+        let containers = self.site.containers()?;
+        let id = containers.get(service).ok_or_else(|| Error::new(Class::Check, format!("{service} has no container")))?;
+        self.site.inspect(id)?["State"]["Pid"].as_u64().ok_or_else(|| Error::new(Class::Check, format!("{service} does not run")))
+    }
+}
