@@ -109,6 +109,12 @@ impl Bench {
         with_tarball(process, material.tarball.as_deref())
     }
 
+    /// The command that builds an image of the checkout into `layout`, with whatever it takes.
+    pub fn image(&self, name: &str, layout: &Path) -> Process {
+        let process = Process::new(&self.xtask, self.checkout.root()).args(["images", name, "--no-ca", "--json", "--layout"]);
+        process.arg(layout).env("CARGO_MANIFEST_DIR", self.checkout.root().join("xtask"))
+    }
+
     /// Runs of other builders: what they differ by is seen in three, and with more nobody would wait for the end.
     pub fn peer_runs(&self) -> usize {
         self.runs.min(3)

@@ -1,8 +1,9 @@
-//! Side by side: our images against the floor of the machine and against other builders. `cargo xtask bench` runs it;
+//! Side by side: our images against the floor of the machine and against other builders; and the alert gateway under load. `cargo xtask bench` runs it;
 //! docs/benchmark.md says how to read it.
 
 mod ar;
 mod floor;
+mod gateway;
 mod html;
 mod inputs;
 mod measure;
@@ -34,7 +35,7 @@ struct Cli {
     /// Runs of each measurement
     #[arg(long, value_name = "N")]
     runs: usize,
-    /// Images: coturn, postgres, mattermost; all of them where none is named
+    /// Images: coturn, postgres, mattermost, and alert-gateway under load; all of them where none is named
     #[arg(long, value_name = "IMAGE", num_args = 1..)]
     only: Vec<String>,
     /// Leave the other builders out
@@ -56,9 +57,21 @@ fn main() -> ExitCode {
 fn run(cli: &Cli, out: &mut Output) -> Result<()> {
     let bench = Bench::prepare(cli.xtask.clone(), cli.output.clone(), cli.runs, out)?;
     let mut report = Report::new(cli.runs)?;
-    let wanted = IMAGES.iter().filter(|image| cli.only.is_empty() || cli.only.iter().any(|name| name == image.name));
+    let wanted = |name: &str| cli.only.is_empty() || cli.only.iter().any(|wanted| wanted == name);
     let mut first_error = None;
-    for image in wanted {
+    if wanted(gateway::NAME) {
+        out.say(format!("{}: under load", gateway::NAME));
+        match gateway::measure(&bench) {
+            Ok(measured) => report.gateway = Some(measured),
+            Err(error) => {
+                let error = error.context(gateway::NAME);
+                out.error(&error);
+                report.not_run.push((gateway::NAME.to_owned(), error.message().to_owned()));
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    for image in IMAGES.iter().filter(|image| wanted(image.name)) {
         // One image that cannot be built here does not hide the figures of the others.
         match measure(&bench, image, cli.no_peers, &mut report.not_run, out) {
             Ok(measured) => report.images.push(measured),

@@ -63,7 +63,7 @@ pub fn peak_memory(process: &Process, log: &Path) -> Result<u64> {
 }
 
 /// `VmHWM` of a `/proc/PID/status` (proc(5)), KiB. A process that has ended has none.
-fn high_water(status: &str) -> Option<u64> {
+pub fn high_water(status: &str) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok())
 }
 

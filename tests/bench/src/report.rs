@@ -6,6 +6,7 @@ use images::Result;
 use serde::Serialize;
 
 use crate::floor::Floor;
+use crate::gateway::Gateway;
 use crate::measure::Sample;
 use crate::ours::Ours;
 use crate::peers::Measured;
@@ -22,12 +23,14 @@ pub const MEMORY_BAR: u64 = 256 << 10;
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// 1; moves with the shape of this document.
+    /// 2; moves with the shape of this document.
     pub format: u32,
     /// On what: name → value.
     pub machine: Vec<(String, String)>,
     /// Runs of each measurement.
     pub runs: usize,
+    /// The alert gateway under load, where it was measured.
+    pub gateway: Option<Gateway>,
     /// In the order of measuring.
     pub images: Vec<Image>,
     /// What is not here, and why or what brings it.
@@ -67,7 +70,7 @@ pub struct Line {
 impl Report {
     /// Without images yet.
     pub fn new(runs: usize) -> Result<Report> {
-        Ok(Report { format: 1, machine: machine()?, runs, images: Vec::new(), not_run: Vec::new() })
+        Ok(Report { format: 2, machine: machine()?, runs, gateway: None, images: Vec::new(), not_run: Vec::new() })
     }
 
     /// For people.
@@ -76,6 +79,7 @@ impl Report {
         for (name, value) in &self.machine {
             let _ = writeln!(text, "{name:<10} {value}");
         }
+        text.extend(self.gateway.as_ref().map(Gateway::table));
         for image in &self.images {
             let _ = writeln!(text, "\n{}", image.heading());
             let _ = writeln!(text, "  {:<14} {:<30} {:>9} {:>19} {:>8} {:>8}  ", "", "", "median", "min … max", "× floor", "× peer");
@@ -156,7 +160,8 @@ pub fn seconds(value: f64) -> String {
     if value < 1.0 { format!("{:.0} ms", value * 1000.0) } else { format!("{value:.2} s") }
 }
 
-fn judge(holds: bool, bar: &str) -> String {
+/// Whether a bar holds, in words.
+pub fn judge(holds: bool, bar: &str) -> String {
     if holds { format!("within {bar}") } else { format!("OVER THE BAR of {bar}") }
 }
 
@@ -211,7 +216,8 @@ pub mod tests {
             peers: vec![peer("umoci", 6.0), peer("docker", 12.0)],
         };
         Report {
-            format: 1,
+            format: 2,
+            gateway: None,
             machine: vec![("processor".into(), "a <fast> one".into())],
             runs: 3,
             images: vec![image],
