@@ -1,20 +1,34 @@
 //! Claims about what other tools are given: under the programs that read it there.
 
+use std::collections::BTreeSet;
+
 use images::Result;
+use tools_double::Double;
+use tools_double::sonarqube::{SonarQube, TOKEN, Version};
 use xtask::integrations::truststore::{PASSWORD, of_pem};
+use xtask::process::Process;
 
 use crate::claims::Claim;
 use crate::pki::Ca;
 use crate::world::World;
 
 /// The claims.
-pub const CLAIMS: &[Claim] = &[Claim {
-    name: "integrations::java_and_openssl_read_the_truststore_and_notice_a_changed_byte",
-    needs: &["openssl", "keytool"],
-    root: false,
-    engine: false,
-    proves: truststore,
-}];
+pub const CLAIMS: &[Claim] = &[
+    Claim {
+        name: "integrations::java_and_openssl_read_the_truststore_and_notice_a_changed_byte",
+        needs: &["openssl", "keytool"],
+        root: false,
+        engine: false,
+        proves: truststore,
+    },
+    Claim {
+        name: "integrations::apply_tells_the_tool_once_and_no_secret_stands_in_an_argument_or_is_said",
+        needs: &["cc", "openssl"],
+        root: false,
+        engine: false,
+        proves: applied,
+    },
+];
 
 fn truststore(world: &World) -> Result<()> {
     let scratch = world.scratch();
@@ -56,4 +70,46 @@ fn truststore(world: &World) -> Result<()> {
     assert!(!keytool(PASSWORD)?.success(), "keytool takes a changed file");
     assert!(!openssl(&path)?.success(), "openssl takes a changed file");
     Ok(())
+}
+
+/// `--apply`, as people run it; the double is asked through the network, and everything that the processes are called with is watched.
+fn applied(world: &World) -> Result<()> {
+    const SECRET: &str = "the-secret-of-the-gateway-0123456789";
+    let folder = world.scratch();
+    let path = |name: &str| folder.path().join(name);
+    let double = Double::start(SonarQube::new(Version::V9_9));
+    let toml = format!("format = 1\naddresses = [\"192.168.1.20\"]\n[sonarqube]\nurl = \"{}\"\n", double.url());
+    fs_err::write(path("site.toml"), toml)?;
+    fs_err::create_dir(path("pki"))?;
+    fs_err::copy(Ca::new(&world.machine, folder.path(), "tools")?.cert(), path("pki/ca.pem"))?;
+    for (name, text) in [("secrets.env", format!("SONARQUBE_WEBHOOK_SECRET={SECRET}\n")), ("token", format!("{TOKEN}\n"))] {
+        images::file::write_beside(&path(name), text.as_bytes(), 0o600)?;
+    }
+    let xtask = || Ok::<_, images::Error>(Process::new(world.xtask()?, folder.path()).env_remove("CARGO_MANIFEST_DIR"));
+    let apply = || Ok::<_, images::Error>(xtask()?.args(["integrations", "sonarqube", "--site", ".", "--apply", "--token-file", "token"]));
+    let mut seen = BTreeSet::new();
+    for expected in ["+ webhook for all projects", "nothing"] {
+        let log = path("said");
+        let running = apply()?.start(&log)?;
+        while running.ended()?.is_none() {
+            seen.extend(arguments());
+        }
+        let said = fs_err::read_to_string(&log)?;
+        assert!(said.contains(expected), "expected {expected} in {said}");
+        for secret in [SECRET, TOKEN] {
+            assert!(!said.contains(secret), "a secret is said: {said}");
+        }
+    }
+    assert!(seen.iter().any(|words| words.contains("--token-file")), "nothing was watched");
+    for secret in [SECRET, TOKEN] {
+        assert!(!seen.iter().any(|words| words.contains(secret)), "a secret stands in an argument");
+    }
+    double.tool(|tool| assert_eq!((tool.hooks.len(), tool.hooks[0].secret.as_deref()), (1, Some(SECRET))));
+    Ok(())
+}
+
+/// What every process of this machine was called with.
+fn arguments() -> Vec<String> {
+    let processes = fs_err::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path().join("cmdline")));
+    processes.filter_map(|path| Some(String::from_utf8_lossy(&fs_err::read(path).ok()?).into_owned())).collect()
 }

@@ -133,6 +133,17 @@ impl Applied {
         self.write()
     }
 
+    /// What was noted of things whose name begins so; the rest of each name.
+    pub fn noted(&self, begin: &str) -> Vec<String> {
+        self.known.keys().filter_map(|what| what.strip_prefix(begin)).map(str::to_owned).collect()
+    }
+
+    /// Takes a note back.
+    pub fn forget(&mut self, what: &str) -> Result<()> {
+        self.known.remove(what);
+        self.write()
+    }
+
     /// Writes the notes, unless the file says so already.
     pub fn write(&self) -> Result<()> {
         let text = serde_json::to_string_pretty(&self.known).map_err(|error| Error::new(Class::Build, error.to_string()))? + "\n";

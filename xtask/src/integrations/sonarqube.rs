@@ -133,6 +133,17 @@ pub fn apply(api: &mut Api, wanted: &Wanted, applied: &mut Applied) -> Result<Ve
     for project in &projects {
         one(api, wanted, *project, applied, &mut changes)?;
     }
+    // A site that names other projects than before, or none: what the former ones still tell would come twice.
+    for project in applied.noted("project ").into_iter().filter(|project| !wanted.projects.contains(project)) {
+        let found = ask(api, Some(&project))?;
+        // Where the project is gone, its webhooks are gone with it.
+        let hooks = if found.status == 404 { Vec::new() } else { told(found)?.json::<List>()?.webhooks };
+        for hook in hooks.into_iter().filter(|hook| hook.name == WEBHOOK) {
+            delete(api, &hook)?;
+            changes.push(format!("- webhook for project {project}: site.toml does not name it any more"));
+        }
+        applied.forget(&format!("project {project}"))?;
+    }
     if !wanted.projects.is_empty() {
         // The one for all would tell everything a second time.
         for hook in list(api, None)?.into_iter().filter(|hook| hook.name == WEBHOOK) {
@@ -197,9 +208,12 @@ fn last_was_refused(api: &Api, hook: &Hook) -> Result<bool> {
 }
 
 fn list(api: &Api, project: Option<&str>) -> Result<Vec<Hook>> {
+    Ok(told(ask(api, project)?)?.json::<List>()?.webhooks)
+}
+
+fn ask<'a>(api: &'a Api, project: Option<&str>) -> Result<Reply<'a>> {
     let query = project.map(|project| format!("?project={}", byte_serialize(project.as_bytes()).collect::<String>())).unwrap_or_default();
-    let found: List = told(api.get(&format!("/api/webhooks/list{query}"))?)?.json()?;
-    Ok(found.webhooks)
+    api.get(&format!("/api/webhooks/list{query}"))
 }
 
 fn delete(api: &Api, hook: &Hook) -> Result<()> {

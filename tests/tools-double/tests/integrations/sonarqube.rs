@@ -104,6 +104,22 @@ fn projects_have_webhooks_of_their_own_and_none_is_there_twice() {
 }
 
 #[test]
+fn a_site_that_goes_back_to_one_for_all_leaves_no_webhook_of_a_project_behind() {
+    for version in BOTH {
+        let (mut place, double) = (place("\"bad\""), Double::start(SonarQube::new(version)));
+        assert_eq!(run(&place, &double), ["+ webhook for project bad"]);
+        place.site.sonarqube.as_mut().unwrap().projects.clear();
+        let expected = ["+ webhook for all projects", "- webhook for project bad: site.toml does not name it any more"];
+        assert_eq!(run(&place, &double), expected);
+        is_right(&double);
+        double.tool(|tool| assert_eq!(tool.hooks[0].project, None));
+        double.asked();
+        run(&place, &double);
+        assert!(double.asked().iter().all(|asked| !asked.path.contains("project=")), "it is looked for once");
+    }
+}
+
+#[test]
 fn every_refusal_of_sonarqube_is_told_with_a_next_step_and_without_a_secret() {
     let words = [
         (Fault::Status(401), "make a user token"),
