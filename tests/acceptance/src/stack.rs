@@ -82,6 +82,13 @@ impl<'a> Site<'a> {
         site.describe("")?;
         Ok(Site { site, _folder: folder })
     }
+
+    /// Waits until an attachment with these words is among the posts.
+    pub fn told(&self, words: &str) {
+        let posts = || self.sql("SELECT doc::text FROM posts").unwrap_or_default();
+        let there = |text: &String| text.lines().any(|line| line.contains("slack_attachment") && line.contains(words));
+        wait_for(words, Duration::from_secs(90), || Some(posts()).filter(there), posts);
+    }
 }
 
 impl<'a> Deref for Site<'a> {
@@ -116,6 +123,9 @@ fn provisioned(world: &World) -> Result<()> {
     assert!(site.xtask("status").outcome()?.success());
     let plan = site.xtask("provision --plan").outcome()?;
     assert!(plan.success(), "provisioning is not done: {}", said(&plan));
+    for tool in ["jenkins", "sonarqube"] {
+        assert!(said(&plan).contains(&format!("~ integrations {tool}: ")), "the plan does not say how {tool} stands: {}", said(&plan));
+    }
 
     let before = site.containers()?;
     let begin = Instant::now();
@@ -205,9 +215,7 @@ fn alert(world: &World) -> Result<()> {
     let url = format!("https://{}:{}/sonarqube", address(SERVER), site.port(3));
     let send = client.process("python3").args(["-c", script]).arg(recorded).arg(&secret).arg(url).arg(site.path().join("pki/ca.pem"));
     assert_eq!(send.text()?, "200");
-    let posts = || site.sql("SELECT doc::text FROM posts").unwrap_or_default();
-    let posted = |text: &String| text.lines().any(|line| line.contains("slack_attachment") && line.contains("Quality gate failed"));
-    wait_for("the alert in its channel", Duration::from_secs(60), || Some(posts()).filter(posted), posts);
+    site.told("Quality gate failed");
 
     let script = "import http.client, sys\n\
         connection = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=20)\n\

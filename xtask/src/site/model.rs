@@ -338,6 +338,8 @@ pub struct Sonarqube {
     pub channel: ChatName,
     /// `sonarqube.projects`: keys of projects that get a webhook of their own. Default: one webhook for all.
     pub projects: Vec<String>,
+    /// `sonarqube.ask-every`: seconds between two looks for alerts that never arrived, which takes `SONARQUBE_TOKEN`. Default 300.
+    pub ask_every: u32,
 }
 
 /// `[smtp]`: the password is in `secrets.env`.

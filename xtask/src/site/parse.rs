@@ -412,7 +412,8 @@ fn gitlab(table: &Table) -> Option<Gitlab> {
 fn sonarqube(table: &Table) -> Option<Sonarqube> {
     let channel = table.get("channel", chat).unwrap_or_else(|| fixed("alerts"));
     let projects = table.list("projects", owned).unwrap_or_default();
-    Some(Sonarqube { url: needed(table, "url", url)?, channel, projects })
+    let ask_every = table.get("ask-every", |item| item.number(10..=86_400)).unwrap_or(300);
+    Some(Sonarqube { url: needed(table, "url", url)?, channel, projects, ask_every })
 }
 
 fn smtp(table: &Table) -> Option<Smtp> {

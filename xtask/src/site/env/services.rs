@@ -62,7 +62,10 @@ pub(super) fn alert_gateway(site: &Site, secrets: &Secrets, problems: &mut Vec<E
     if let Some(sonarqube) = &site.sonarqube {
         env.section(
             "Asked for alerts that never arrived, with the token in secrets.env",
-            &[("ALERT_GATEWAY_SONARQUBE_URL", sonarqube.url.as_str())],
+            &[
+                ("ALERT_GATEWAY_SONARQUBE_URL", sonarqube.url.as_str()),
+                ("ALERT_GATEWAY_SONARQUBE_PERIOD", &sonarqube.ask_every.to_string()),
+            ],
         );
         let token = secrets.get(Name::SonarqubeToken);
         env.secret_files.extend(token.map(|token| ("sonarqube-token", Secret::new(token.expose()))));
