@@ -20,6 +20,9 @@ use crate::world::{Folders, World};
 /// Temporary files of everything inside: nobody outside sees them, and they go with the last process. Short, because sockets lie there.
 pub const TEMPORARY: &str = "/run/tmp";
 
+/// With so much memory the Engine's data, up to 3 GiB, lies there.
+const PLENTY: u64 = 8 << 30;
+
 /// Makes the world, runs the steps, tells the journal. An error is in the journal too.
 pub fn run(run: &Path, xtask: &Path, options: &Options) -> Result<()> {
     let folders = Folders { run: run.to_owned() };
@@ -45,6 +48,7 @@ fn proved(folders: &Folders, xtask: &Path, options: &Options, journal: &Journal)
     // Sockets of the machine's own daemons are out of reach from here on.
     Process::new("mount", "/").args(["-t", "tmpfs", "tmpfs", "/run"]).capture()?;
     fs_err::create_dir_all(TEMPORARY)?;
+    in_memory(&folders.lab())?;
     let lab: &'static Lab = journal.phase("network and Docker Engine", || {
         let lab = Lab::start(&machine, &folders.lab())?;
         egress::count(&lab)?;
@@ -68,6 +72,23 @@ fn proved(folders: &Folders, xtask: &Path, options: &Options, journal: &Journal)
         }
     }
     journal.phase("evidence", || collect(world, folders))
+}
+
+/// Lays the Engine's data into memory, where there is plenty: it goes with the namespace, and nobody waits for a disk. Else it lies on the
+/// disk, and is removed from there.
+fn in_memory(folder: &Path) -> Result<()> {
+    fs_err::create_dir_all(folder)?;
+    let told = fs_err::read_to_string("/proc/meminfo")?;
+    if available(&told) >= PLENTY {
+        Process::new("mount", "/").args(["-t", "tmpfs", "-o", "size=3g", "tmpfs"]).arg(folder).capture()?;
+    }
+    Ok(())
+}
+
+/// Bytes that programs can still have, as `/proc/meminfo` tells.
+fn available(told: &str) -> u64 {
+    let line = told.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib << 10)
 }
 
 /// The steps of this run. Others are told as not run, with the reason.
@@ -132,4 +153,13 @@ fn collect(world: &World, folders: &Folders) -> Result<()> {
         return Err(Error::new(Class::Build, "no step has started the stack"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_the_kernel_does_not_tell_is_no_plenty() {
+        assert_eq!(super::available("MemTotal: 9 kB\nMemAvailable:    2048 kB\n"), 2 << 20);
+        assert_eq!(super::available("MemTotal: 9 kB\n"), 0);
+    }
 }
