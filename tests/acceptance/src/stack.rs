@@ -29,8 +29,6 @@ const CLIENTS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose
 const DATABASE: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "nft", "initdb", "psql", "openssl"];
 const NEEDS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "python3", "nft"];
 
-const PHONES: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "nft", "turnutils_uclient"];
-
 /// The claims.
 pub const CLAIMS: &[Claim] = &[
     claim("stack::up_ends_in_a_provisioned_chat_and_again_it_changes_nothing", provisioned),
@@ -47,8 +45,6 @@ pub const CLAIMS: &[Claim] = &[
     claim("stack::what_is_in_the_way_is_named_before_anything_starts", in_the_way),
     Claim { needs: DATABASE, ..claim("stack::up_with_an_external_database_ends_provisioned", external_database) },
     claim("lab::each_router_translates_for_every_destination_anew_and_lets_nobody_else_in", phones::routers),
-    Claim { needs: PHONES, ..claim("relay::packets_come_through_from_behind_every_nat_and_not_without_the_relay", phones::come_through) },
-    claim("relay::what_is_not_allowed_is_refused_with_its_code_and_the_filter_closes_what_the_list_cannot", phones::are_refused),
     claim("stack::down_keeps_the_data_and_with_volumes_leaves_nothing", down),
 ];
 

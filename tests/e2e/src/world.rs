@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use images::{Class, Error, Result};
 use lab::namespace::Namespace;
+use lab::phone::{Nat, Phone};
 use lab::{Lab, SERVER, address};
 use xtask::cli::images::recipe::Mattermost;
 use xtask::machine::Machine;
@@ -185,6 +186,11 @@ impl World {
     /// Another machine on the LAN, with an address that no other has. It goes when it is dropped.
     pub fn client(&self) -> Result<Namespace> {
         self.lab.client(self.clients.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A phone, on the LAN or behind routers, which keep it from the port of Calls. It goes when it is dropped.
+    pub fn phone(&self, nat: Nat) -> Result<Phone> {
+        self.lab.phone(self.clients.fetch_add(1, Ordering::Relaxed), nat, self.calls_at().port())
     }
 
     /// Mattermost's API as the administrator, to be used in [`Namespace::inside`] of the server or of a client.

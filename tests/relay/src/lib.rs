@@ -48,6 +48,11 @@ impl Site {
         Client::connect(self.target.turn, &Transport::Udp, credential, PATIENCE)
     }
 
+    /// The same over TCP: what it holds is free when it is dropped.
+    pub fn connect_over_tcp(&self, credential: Credential) -> Said<Client> {
+        Client::connect(self.target.turn, &Transport::Tcp, credential, PATIENCE)
+    }
+
     /// What this machine's filter has to do for it, and the table that it is in.
     pub fn filter<'a>(&self, server: &'a lab::namespace::Namespace) -> refusals::Filter<'a> {
         let table = xtask::doctor::firewall::RelayRule::table(&self.site);
