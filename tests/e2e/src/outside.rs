@@ -111,10 +111,20 @@ fn interrupted() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
+/// What `unshare` is told: the kernel ends every process of the namespace with the first one.
+const OWN: [&str; 5] = ["--pid", "--fork", "--kill-child", "--mount", "--mount-proc"];
+
+/// The beginning of a command that ends when this process ends, however that comes about, and everything that it has started with it.
+/// The kernel looks at the thread that starts it, which has to be the main one.
+fn contained(workspace: &Workspace, more: &[&str]) -> Process {
+    Process::new("setpriv", workspace.root()).args(["--pdeathsig", "KILL", "unshare"]).args(OWN).args(more)
+}
+
 /// What is missing is fetched and built here, because nothing leads out of the inside. The images are built without the site's CA,
 /// whose layer comes on top of them there.
 fn prepare(workspace: &Workspace, machine: &Machine, xtask: &Path, options: &Options, folders: &Folders) -> Result<()> {
-    let build = Process::new(xtask, workspace.root()).args(["images", "--no-ca", "--mattermost", &options.mattermost.to_string()]);
+    // What it starts in its turn, compilers among them, ends with this process too.
+    let build = contained(workspace, &[]).arg(xtask).args(["images", "--no-ca", "--mattermost", &options.mattermost.to_string()]);
     let build = build.arg("--layout").arg(folders.layout()).env("PATH", machine.path());
     build.env("CARGO_MANIFEST_DIR", workspace.root().join("xtask")).log_to(&folders.logs().join("images.log"))?;
     link(&workspace.target().join("store"), &folders.store())
@@ -149,13 +159,11 @@ struct Inside {
 
 impl Inside {
     fn start(workspace: &Workspace, xtask: &Path, options: &Options, folders: &Folders) -> Result<Inside> {
-        let own = ["--net", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc"];
         let process = match options.keep {
-            true => Process::new("unshare", workspace.root()),
-            // It ends when this process ends, however that comes about.
-            false => Process::new("setpriv", workspace.root()).args(["--pdeathsig", "KILL", "unshare"]),
+            true => Process::new("unshare", workspace.root()).args(OWN).arg("--net"),
+            false => contained(workspace, &["--net"]),
         };
-        let process = process.args(own).arg(std::env::current_exe()?).arg("--xtask").arg(xtask).arg("--inside").arg(&folders.run);
+        let process = process.arg(std::env::current_exe()?).arg("--xtask").arg(xtask).arg("--inside").arg(&folders.run);
         let process = process.args(["--mattermost", &options.mattermost.to_string()]).args(options.keep.then_some("--keep"));
         let process = options.filter.iter().fold(process, |process, text| process.args(["--filter", text]));
         let process = ["DOCKER_HOST", "DOCKER_CONTEXT", "CI"].iter().fold(process, Process::env_remove);
