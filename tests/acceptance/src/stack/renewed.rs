@@ -47,7 +47,8 @@ fn rotated(site: &Site, name: &str, services: &[&str]) -> Result<()> {
     replaces(site, services)
 }
 
-fn replaces(site: &Site, services: &[&str]) -> Result<()> {
+/// Whether the next `up` replaces these services and no others, and people sign in as before.
+pub fn replaces(site: &Site, services: &[&str]) -> Result<()> {
     let (before, begin) = (site.containers()?, Instant::now());
     let text = site.is_up()?;
     eprintln!("         an up for {} took {:.1} s", services.join(", "), begin.elapsed().as_secs_f32());
