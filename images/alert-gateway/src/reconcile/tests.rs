@@ -1,4 +1,5 @@
-//! Against a small double of SonarQube's web API on loopback; the shapes are those of its documentation for 9.9.
+//! Against a small double of SonarQube's web API on loopback; the shapes are those of its documentation for 9.9. The acceptance claim about
+//! a real one (`tests/acceptance/src/sonarqube.rs`) asks the same of 9.9, and of 25.1 where it is given.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
