@@ -5,6 +5,7 @@ mod images;
 mod relay;
 mod start;
 mod tls;
+mod webhooks;
 
 use crate::step::Step;
 
@@ -13,5 +14,5 @@ pub use start::UP;
 
 /// Every step that runs inside; the egress step comes last of all, because its probes are counted.
 pub fn all() -> impl Iterator<Item = &'static Step> {
-    [start::STEPS, images::STEPS, tls::STEPS, relay::STEPS].into_iter().flatten()
+    [start::STEPS, images::STEPS, tls::STEPS, relay::STEPS, webhooks::STEPS].into_iter().flatten()
 }

@@ -2,20 +2,16 @@
 //! data. The recordings of a real server are 209 and 210 of the contract.
 
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use flate2::write::ZlibEncoder;
 use images::{Class, Error, Result};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, StreamOwned};
 use serde_json::{Value, json};
-use tungstenite::client::IntoClientRequest;
-use tungstenite::{Message, WebSocket};
+use tungstenite::Message;
 use xtask::turn::ice::Agent;
 
-use crate::chat::Chat;
+use crate::chat::{Chat, Socket};
 use crate::{Site, random};
 
 const PREFIX: &str = "custom_com.mattermost.calls_";
@@ -24,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A joined call; it is left when this is dropped.
 pub struct Call {
-    socket: WebSocket<StreamOwned<ClientConnection, TcpStream>>,
+    socket: Socket,
     sent: i64,
     end: Instant,
     own: String,
@@ -121,22 +117,10 @@ impl Drop for Call {
     }
 }
 
-fn connect(site: &Site, chat: &Chat) -> Result<WebSocket<StreamOwned<ClientConnection, TcpStream>>> {
-    let url = &site.chat.url;
-    let (host, port) = (url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default().unwrap_or(443));
-    let address = site.chat.address.or_else(|| host.parse().ok());
-    let address = address.ok_or_else(|| Error::new(Class::Usage, format!("no address of {host} is known")))?;
-    let stream = xtask::turn::tcp(SocketAddr::new(address, port), PATIENCE)?;
-    let name = ServerName::try_from(host).map_err(|error| Error::new(Class::Usage, error.to_string()))?;
-    let tls = ClientConnection::new(Arc::clone(&site.trust), name).map_err(|error| Error::new(Class::Check, error.to_string()))?;
-    let mut request =
-        format!("{}/api/v4/websocket", chat.base().replacen("http", "ws", 1)).into_client_request().map_err(|error| broken(&error))?;
-    let token = format!("Bearer {}", chat.token().expose()).parse();
-    request.headers_mut().insert("Authorization", token.map_err(|_| Error::new(Class::Check, "the token fits no header"))?);
-    match tungstenite::client(request, StreamOwned::new(tls, stream)) {
-        Ok((socket, _)) => Ok(socket),
-        Err(error) => Err(Error::new(Class::Check, "the WebSocket was not opened").detail(error.to_string())),
-    }
+fn connect(site: &Site, chat: &Chat) -> Result<Socket> {
+    chat.socket(site, None)?.map_err(|(status, body)| {
+        Error::new(Class::Check, "the WebSocket was not opened").detail("expected 101").detail(format!("seen     {status} {body}"))
+    })
 }
 
 fn broken(error: &tungstenite::Error) -> Error {

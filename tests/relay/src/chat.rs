@@ -1,19 +1,30 @@
-//! Mattermost, as far as a phone asks it before a call: a session, a direct message, a credential for the relay.
+//! Mattermost, as a phone or a page asks it: a session, a WebSocket, a direct message, a credential for the relay.
 
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use images::{Class, Error, Result};
 use reqwest::Method;
 use reqwest::blocking::Client;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 use serde_json::{Value, json};
+use tungstenite::client::IntoClientRequest;
+use tungstenite::{HandshakeError, WebSocket};
 use xtask::server::Endpoint;
 use xtask::site::secrets::Secret;
 use xtask::turn::Credential;
 
-use crate::random;
+use crate::{Site, random};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a frame may take.
+const FRAME: Duration = Duration::from_secs(10);
 const CREDENTIALS: &str = "/plugins/com.mattermost.calls/turn-credentials";
+
+/// An open WebSocket.
+pub type Socket = WebSocket<StreamOwned<ClientConnection, TcpStream>>;
 
 /// A session. Its connections are opened where it was signed in: in that network namespace.
 pub struct Chat {
@@ -75,15 +86,37 @@ impl Chat {
         }
     }
 
-    pub(crate) fn token(&self) -> &Secret {
-        &self.token
+    /// Opens a WebSocket, as a page of `origin` does; other clients name none. Status and body where the server does not open it.
+    pub fn socket(&self, site: &Site, origin: Option<&str>) -> Result<std::result::Result<Socket, (u16, String)>> {
+        let url = &site.chat.url;
+        let (host, port) = (url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default().unwrap_or(443));
+        let address = site.chat.address.or_else(|| host.parse().ok());
+        let address = address.ok_or_else(|| Error::new(Class::Usage, format!("no address of {host} is known")))?;
+        let stream = xtask::turn::tcp(SocketAddr::new(address, port), FRAME)?;
+        let name = ServerName::try_from(host).map_err(|error| Error::new(Class::Usage, error.to_string()))?;
+        let tls = ClientConnection::new(Arc::clone(&site.trust), name).map_err(|error| Error::new(Class::Check, error.to_string()))?;
+        let unopened = |why: String| Error::new(Class::Check, "the WebSocket was not opened").detail(why);
+        let request = format!("{}/api/v4/websocket", self.base.replacen("http", "ws", 1)).into_client_request();
+        let mut request = request.map_err(|error| unopened(error.to_string()))?;
+        let mut header = |name: &'static str, value: &str| -> Result<()> {
+            let value = value.parse().map_err(|_| Error::new(Class::Check, format!("what was to be {name} fits no header")))?;
+            request.headers_mut().insert(name, value);
+            Ok(())
+        };
+        header("Authorization", &format!("Bearer {}", self.token.expose()))?;
+        origin.map_or(Ok(()), |origin| header("Origin", origin))?;
+        match tungstenite::client(request, StreamOwned::new(tls, stream)) {
+            Ok((socket, _)) => Ok(Ok(socket)),
+            Err(HandshakeError::Failure(tungstenite::Error::Http(answer))) => {
+                let body = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).into_owned();
+                Ok(Err((answer.status().as_u16(), body)))
+            }
+            Err(error) => Err(unopened(error.to_string())),
+        }
     }
 
-    pub(crate) fn base(&self) -> &str {
-        &self.base
-    }
-
-    fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+    /// Calls the API: the answer, where it is a good one.
+    pub fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let mut request = self.http.request(method, format!("{}{path}", self.base)).bearer_auth(self.token.expose());
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
