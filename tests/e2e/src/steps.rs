@@ -2,6 +2,7 @@
 
 mod egress;
 mod images;
+mod provisioning;
 mod relay;
 mod start;
 mod tls;
@@ -14,5 +15,5 @@ pub use start::UP;
 
 /// Every step that runs inside; the egress step comes last of all, because its probes are counted.
 pub fn all() -> impl Iterator<Item = &'static Step> {
-    [start::STEPS, images::STEPS, tls::STEPS, relay::STEPS, webhooks::STEPS].into_iter().flatten()
+    [start::STEPS, images::STEPS, tls::STEPS, relay::STEPS, webhooks::STEPS, provisioning::STEPS].into_iter().flatten()
 }

@@ -140,7 +140,7 @@ impl World {
 
     /// The secrets of the site as they are now.
     pub fn secrets(&self) -> Result<Secrets> {
-        Ok(Secrets::read(&self.site.folder)?.unwrap_or_default())
+        Secrets::of(&self.folder())
     }
 
     /// What must stand in no evidence.

@@ -15,6 +15,7 @@ use tungstenite::{HandshakeError, WebSocket};
 use xtask::server::Endpoint;
 use xtask::site::secrets::Secret;
 use xtask::turn::Credential;
+use xtask::uri::plain;
 
 use crate::{Site, random};
 
@@ -48,7 +49,7 @@ impl Chat {
     /// Signs in.
     pub fn sign_in(server: &Endpoint, name: &str, password: &Secret) -> Result<Chat> {
         let http = server.http(PATIENCE)?;
-        let base = server.url.as_str().trim_end_matches('/').to_owned();
+        let base = plain(&server.url);
         let login = json!({ "login_id": name, "password": password.expose() });
         let request = http.post(format!("{base}/api/v4/users/login")).header("content-type", "application/json").body(login.to_string());
         let answer = request.send().map_err(|error| failed("/users/login", error))?;
