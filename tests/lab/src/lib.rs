@@ -56,6 +56,9 @@ pub const SERVER: u8 = 20;
 impl Lab {
     /// Makes the LAN and starts the Engine; its images, volumes and log are kept in `folder`. Needs root.
     pub fn start(machine: &Machine, folder: &Path) -> Result<Lab> {
+        // runc takes no root that lies below a symbolic link, and a checkout's target may be one.
+        fs_err::create_dir_all(folder)?;
+        let folder = &fs_err::canonicalize(folder)?;
         let server = Namespace::new(machine)?;
         server.ip(&["link", "set", "lo", "up"])?;
         server.ip(&["link", "add", "lan0", "type", "bridge"])?;
