@@ -40,7 +40,7 @@ pub struct Args {
 /// Runs the checks.
 pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let mut workspace = Workspace::find()?;
-    let machine = Machine::of(&workspace);
+    let mut machine = Machine::of(&workspace);
     if args.list {
         list(&machine, out);
         return Ok(());
@@ -56,6 +56,8 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let mut installed = None;
     if args.install {
         installed = Some(bring(&machine, &log_of(&logs, "install"), out));
+        // PostgreSQL's server lies in a folder that was not there before.
+        machine = Machine::of(&workspace);
     }
     let engine = match suites.iter().any(|suite| suite.engine) && args.install {
         true => engine::ensure(&machine, &log_of(&logs, "dockerd"), out).unwrap_or_else(|error| {
