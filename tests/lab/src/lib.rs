@@ -62,6 +62,8 @@ impl Lab {
         let server = Namespace::new(machine)?;
         server.ip(&["link", "set", "lo", "up"])?;
         server.ip(&["link", "add", "lan0", "type", "bridge"])?;
+        // Else it takes that of a port, another one as clients come and go, and whom the others know by the old one is away for seconds.
+        server.ip(&["link", "set", "lan0", "address", "02:00:c0:a8:4d:14"])?;
         server.ip(&["address", "add", &format!("{}/24", address(SERVER)), "dev", "lan0"])?;
         server.ip(&["link", "set", "lan0", "up"])?;
         // A Unix socket's path has at most 107 bytes, and a checkout may lie deep.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use images::{Class, Error, Result};
+use lab::namespace::Namespace;
 use xtask::doctor::tls::{Endpoint, Shown, Start, look};
 use xtask::site::Service;
 
@@ -130,27 +131,32 @@ fn new_enough(world: &World, evidence: &mut Evidence) -> Result<()> {
     let client = world.client()?;
     for endpoint in endpoints(world)? {
         let from = if endpoint.start == Start::Postgres { world.lab.server() } else { &client };
-        let start: &[&str] = if endpoint.start == Start::Postgres { &["-starttls", "postgres"] } else { &[] };
-        for (version, spoken) in [("-tls1", false), ("-tls1_1", false), ("-tls1_2", true)] {
-            // The client itself would not speak the old ones otherwise.
-            let ask =
-                from.process("openssl").args(["s_client", version, "-cipher", "ALL:@SECLEVEL=0", "-connect", &endpoint.at.to_string()]);
-            // Coturn does not end a connection whose handshake it does not like.
-            let outcome = ask.args(start).deadline(Duration::from_secs(3)).outcome();
-            let said = outcome.map_or_else(|_| "no handshake in time".to_owned(), |outcome| lab::said(&outcome));
-            let agreed = said.lines().any(|line| line.trim_start().starts_with("Cipher is ") || line.contains(", Cipher is "))
-                && !said.contains("Cipher is (NONE)");
-            evidence.holds(
-                &format!("{} {version}", endpoint.name),
-                format!("spoken: {spoken}"),
-                format!("spoken: {agreed}"),
-                agreed == spoken,
-            )?;
-            let sent = said.contains("no protocols available");
-            evidence.holds(&format!("{} {version}: the client tried", endpoint.name), "a handshake", !sent, !sent)?;
+        for (version, spoken) in [("-tls1_2", true), ("-tls1", false), ("-tls1_1", false)] {
+            let said = handshake(from, &endpoint, version);
+            let (expected, seen) = (format!("spoken: {spoken}"), format!("spoken: {}", agreed(&said)));
+            evidence.holds(&format!("{} {version}", endpoint.name), expected, seen, agreed(&said) == spoken)?;
+            let sent = !said.contains("no protocols available");
+            evidence.holds(&format!("{} {version}: the client tried", endpoint.name), "a handshake", sent, sent)?;
         }
+        let again = || agreed(&handshake(from, &endpoint, "-tls1_2")).then_some(());
+        lab::wait_for(&format!("{} after that", endpoint.name), Duration::from_secs(20), again, || "no handshake".to_owned());
     }
     Ok(())
+}
+
+/// What openssl says of a handshake in one version of TLS.
+fn handshake(from: &Namespace, endpoint: &Endpoint, version: &str) -> String {
+    let start: &[&str] = if endpoint.start == Start::Postgres { &["-starttls", "postgres"] } else { &[] };
+    // The client itself would not speak the old ones otherwise.
+    let ask = from.process("openssl").args(["s_client", version, "-cipher", "ALL:@SECLEVEL=0", "-connect", &endpoint.at.to_string()]);
+    // Coturn does not end a connection whose handshake it does not like.
+    let outcome = ask.args(start).deadline(Duration::from_secs(3)).outcome();
+    outcome.map_or_else(|_| "no handshake in time".to_owned(), |outcome| lab::said(&outcome))
+}
+
+/// Whether it came to a cipher.
+fn agreed(said: &str) -> bool {
+    said.contains("Cipher is ") && !said.contains("Cipher is (NONE)")
 }
 
 fn verify_full(world: &World, evidence: &mut Evidence) -> Result<()> {
