@@ -370,3 +370,28 @@ pub fn tail(said: &[u8], lines: usize) -> Vec<String> {
     let all: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     all.iter().skip(all.len().saturating_sub(lines)).map(|line| line.trim_end().to_owned()).collect()
 }
+
+/// The lines of what went wrong; of a long one its begin, which says what it is, and its end, which says why.
+pub fn both_ends(text: &str) -> Vec<&str> {
+    const BEGIN: usize = 6;
+    const END: usize = 24;
+    let lines: Vec<&str> = text.lines().collect();
+    match lines.len() {
+        long if long > BEGIN + END + 1 => [&lines[..BEGIN], &["…"], &lines[long - END..]].concat(),
+        _ => lines,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_failure_keeps_its_begin_and_its_end() {
+        let long: Vec<String> = (1..=100).map(|line| line.to_string()).collect();
+        let long = long.join("\n");
+        let shown = both_ends(&long);
+        assert_eq!((shown[0], shown[6], shown[shown.len() - 1], shown.len()), ("1", "…", "100", 31));
+        assert_eq!(both_ends("one\ntwo"), ["one", "two"]);
+    }
+}

@@ -13,6 +13,7 @@ use xtask::cli::e2e::Options;
 use xtask::cli::images::recipe::Mattermost;
 use xtask::double;
 use xtask::output::Output;
+use xtask::process::both_ends;
 
 use crate::journal::{Ended, Event, Phase, Verdict, now};
 use crate::step::Absent;
@@ -127,7 +128,7 @@ impl Report {
             Some(why) if ended.verdict.is_failure() => {
                 out.say(format!("{mark} {:6.1} s  {}  {}", ended.took, ended.step, ended.verdict.words()));
                 out.say(format!("    claim: {}", claim_of(&ended.step)));
-                shortened(why).iter().for_each(|line| out.say(format!("    {line}")));
+                both_ends(why).iter().for_each(|line| out.say(format!("    {line}")));
                 out.say(format!("    evidence: {}", self.folder.join("evidence").join(ended.step.replace("::", "-")).display()));
                 out.say(format!("    logs: {}", self.folder.join("logs").display()));
             }
@@ -187,17 +188,6 @@ impl Report {
     }
 }
 
-/// A long failure: what it is stands at its begin, and what a program said last at its end.
-fn shortened(failure: &str) -> Vec<&str> {
-    const HEAD: usize = 6;
-    const TAIL: usize = 24;
-    let lines: Vec<&str> = failure.lines().collect();
-    match lines.len() {
-        long if long > HEAD + TAIL + 1 => [&lines[..HEAD], &["…"], &lines[long - TAIL..]].concat(),
-        _ => lines,
-    }
-}
-
 #[cfg(test)]
 pub mod tests {
     use super::*;
@@ -233,15 +223,6 @@ pub mod tests {
             report.take(Event::Said { what: what.into(), value: value.into() }, &mut out);
         }
         report
-    }
-
-    #[test]
-    fn a_long_failure_keeps_its_begin_and_its_end() {
-        let failure: Vec<String> = (1..=100).map(|line| line.to_string()).collect();
-        let failure = failure.join("\n");
-        let shown = shortened(&failure);
-        assert_eq!((shown[0], shown[6], shown[shown.len() - 1], shown.len()), ("1", "…", "100", 31));
-        assert_eq!(shortened("one\ntwo"), ["one", "two"]);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub const STEPS: &[Step] = &[
         claim: "A client that is not ours, turnutils_uclient, gets back through the relay what it sends from behind two routers, over UDP and TCP",
         deadline: Duration::from_secs(60),
         needs: &[Need::Part("ip"), Need::Part("nft"), Need::Part("turnutils_uclient")],
-        // It sends nothing twice, and beside the matrix, which fills every queue, UDP loses.
+        // It sends nothing twice, and counts what UDP may lose.
         when: When::Alone,
         proves: own_client,
     },

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::AddAssign;
 
+use crate::process::both_ends;
+
 /// How many checks passed, failed and were skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -71,6 +73,25 @@ pub fn of_cargo_test(printed: &str, succeeded: bool) -> (Tally, Vec<String>) {
     (tally, skipped)
 }
 
+/// Why tests failed, as their programs print it after the last test: a head for each, and what it said, without where the panic came
+/// from. Nothing where no test failed.
+pub fn words_of_failed_tests(printed: &str) -> Vec<String> {
+    let is_head = |line: &str| line.starts_with("---- ") && line.ends_with(" ----");
+    let is_end = |line: &str| line == "failures:" || line == "stack backtrace:" || line.starts_with("test result: ");
+    let mut words: Vec<String> = Vec::new();
+    let mut within = false;
+    for line in printed.lines() {
+        if is_head(line) {
+            words.push(line.to_owned());
+        } else if let Some(last) = words.last_mut().filter(|_| within && !is_end(line)) {
+            last.push('\n');
+            last.push_str(line);
+        }
+        within = is_head(line) || (within && !is_end(line));
+    }
+    words.iter().flat_map(|words| both_ends(words)).filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
+}
+
 /// What a closing line of the form of [`Tally`]'s own counts, the last one of what was printed. A run that failed without a failed check
 /// broke off, and one without any check proves nothing: both count as one failure.
 pub fn of_closing_line(printed: &str, succeeded: bool) -> Tally {
@@ -118,6 +139,18 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 5 filtered out; fini
         let (tally, skipped) = of_cargo_test(PRINTED, false);
         assert_eq!(tally, Tally { passed: 3, failed: 1, skipped: 1 });
         assert_eq!(skipped, ["two, needs Docker"]);
+    }
+
+    #[test]
+    fn why_tests_failed_is_told_from_amid_what_was_printed() {
+        let printed = "running 2 tests\ntest one ... FAILED\n\nfailures:\n\n---- one stdout ----\n\nthread 'one' panicked at a.rs:1:2:\nno psql\n\
+                       stack backtrace:\n   0: begin\nnote: more\n\n---- two ----\nnothing came\n\n\nfailures:\n    one\n    two\n\n\
+                       test result: FAILED. 0 passed; 2 failed\n";
+        assert_eq!(
+            words_of_failed_tests(printed),
+            ["---- one stdout ----", "thread 'one' panicked at a.rs:1:2:", "no psql", "---- two ----", "nothing came"]
+        );
+        assert!(words_of_failed_tests(PRINTED).is_empty());
     }
 
     #[test]
