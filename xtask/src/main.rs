@@ -64,13 +64,7 @@ fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(&args, &mut out),
         Verb::Ci(args) => ci::run(&args, &mut out),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            out.error(&error);
-            ExitCode::from(error.class().exit_code())
-        }
-    }
+    out.end(result)
 }
 
 #[cfg(test)]

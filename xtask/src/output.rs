@@ -3,6 +3,7 @@
 mod progress;
 
 use std::io::Write;
+use std::process::ExitCode;
 
 use images::Error;
 
@@ -43,5 +44,16 @@ impl Output {
     pub fn error(&mut self, error: &Error) {
         let (red, off) = if self.color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         eprintln!("{red}error{off}: {error}");
+    }
+
+    /// How a program ends: an error is told, and its class is the exit code.
+    pub fn end(&mut self, result: images::Result<()>) -> ExitCode {
+        match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                self.error(&error);
+                ExitCode::from(error.class().exit_code())
+            }
+        }
     }
 }

@@ -45,13 +45,8 @@ struct Cli {
 
 fn main() -> ExitCode {
     let mut out = Output::new();
-    match run(&Cli::parse(), &mut out) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            out.error(&error);
-            ExitCode::from(error.class().exit_code())
-        }
-    }
+    let result = run(&Cli::parse(), &mut out);
+    out.end(result)
 }
 
 fn run(cli: &Cli, out: &mut Output) -> Result<()> {

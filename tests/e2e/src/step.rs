@@ -148,7 +148,6 @@ impl Evidence {
     }
 
     /// A table of the report.
-    #[allow(dead_code, reason = "for the matrix of TURN")]
     pub fn table(&mut self, table: Table) {
         self.shown.tables.push(table);
     }

@@ -9,10 +9,11 @@ use images::{Class, Error, Result};
 use lab::namespace::Namespace;
 use lab::phone::{Nat, Phone};
 use lab::{Lab, SERVER, address};
+use relay::chat::Chat;
 use xtask::cli::images::recipe::Mattermost;
 use xtask::machine::Machine;
 use xtask::server::{Client, Endpoint, Patience};
-use xtask::site::secrets::{Name, Secrets};
+use xtask::site::secrets::{Name, Secret, Secrets};
 use xtask::site::{Folder, Site};
 
 use crate::hidden::Hidden;
@@ -195,11 +196,22 @@ impl World {
 
     /// Mattermost's API as the administrator, to be used in [`Namespace::inside`] of the server or of a client.
     pub fn administrator(&self) -> Result<Client> {
-        let site = self.description()?;
+        self.as_administrator(|endpoint, name, password| {
+            let mut client = Client::new(endpoint, Patience::default())?;
+            client.login(name, password)?;
+            Ok(client)
+        })
+    }
+
+    /// The same as a page asks it, with its WebSocket.
+    pub fn chat(&self) -> Result<Chat> {
+        self.as_administrator(Chat::sign_in)
+    }
+
+    fn as_administrator<T>(&self, sign_in: impl FnOnce(&Endpoint, &str, &Secret) -> Result<T>) -> Result<T> {
+        let (site, secrets) = (self.description()?, self.secrets()?);
         let endpoint = Endpoint::of_site(&site, &self.folder(), IpAddr::V4(self.server()))?;
-        let mut client = Client::new(&endpoint, Patience::default())?;
-        client.login(&site.administrator.name, self.secrets()?.require(Name::AdministratorPassword)?)?;
-        Ok(client)
+        sign_in(&endpoint, &site.administrator.name, secrets.require(Name::AdministratorPassword)?)
     }
 
     /// Says whether the stack came up.

@@ -1,4 +1,3 @@
-# What nix/ takes from nixpkgs, and no more. `host` names paths of the store that parts of this machine were added to: busybox and a
 # What nix/ takes from nixpkgs, and no more. `host` names paths of the store: parts of this machine that were added to it, busybox and a
 { host }:
 let

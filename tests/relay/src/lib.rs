@@ -73,7 +73,6 @@ impl Site {
 /// Random letters and digits, twice as many as `bytes`.
 fn random(bytes: usize) -> Result<String> {
     let mut random = vec![0; bytes];
-    getrandom::fill(&mut random)
-        .map_err(|error| images::Error::new(images::Class::Build, format!("the system gives no random bytes: {error}")))?;
+    site::secrets::system_random(&mut random)?;
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -3,13 +3,10 @@
 use std::time::Duration;
 
 use images::{Class, Error, Result};
-use relay::chat::Chat;
 use reqwest::Method;
 use xtask::process::Outcome;
 use xtask::provision::Tool;
-use xtask::server::{Client, Endpoint};
-use xtask::site::Site;
-use xtask::site::secrets::Name;
+use xtask::server::Client;
 
 use crate::step::{Evidence, Step, When};
 use crate::world::World;
@@ -53,7 +50,7 @@ fn lines(outcome: &Outcome) -> Vec<String> {
 /// Archives a channel, disables a bot, deletes a webhook: what each is called.
 fn take_away(world: &World) -> Result<Vec<String>> {
     let (site, client) = (world.description()?, world.administrator()?);
-    let chat = administrator(world, &site)?;
+    let chat = world.chat()?;
     let lacks = |what: &str| Error::new(Class::Check, format!("the server has no {what}"));
     let team = client.team(site.team.name.as_str())?.ok_or_else(|| lacks("team"))?;
     let jenkins = site.jenkins.as_ref().ok_or_else(|| lacks("Jenkins"))?;
@@ -69,11 +66,6 @@ fn take_away(world: &World) -> Result<Vec<String>> {
     let builds = client.channel(&team.id, jenkins.channel.as_str())?.ok_or_else(|| lacks("channel of builds"))?;
     delete_hook(&client, &team.id, &builds.id)?;
     Ok(vec![alerts.to_owned(), Tool::Sonarqube.bot().to_owned(), jenkins.channel.to_string()])
-}
-
-fn administrator(world: &World, site: &Site) -> Result<Chat> {
-    let endpoint = Endpoint::of_site(site, &world.folder(), world.server().into())?;
-    Chat::sign_in(&endpoint, &site.administrator.name, world.secrets()?.require(Name::AdministratorPassword)?)
 }
 
 fn delete_hook(client: &Client, team: &str, channel: &str) -> Result<()> {

@@ -80,13 +80,11 @@ pub const STEPS: &[Step] = &[
 /// The site, and somebody with an account who may call.
 fn caller(world: &World) -> Result<(Site, Chat, Caller)> {
     let site = Site::open(&world.folder())?;
-    let secrets = world.secrets()?;
-    let password = secrets.require(Name::AdministratorPassword)?;
     world
         .lab
         .server()
         .inside(|| {
-            let administrator = Chat::sign_in(&site.chat, &site.site.administrator.name, password)?;
+            let administrator = world.chat()?;
             let caller = administrator.caller()?;
             Ok((administrator, caller))
         })?

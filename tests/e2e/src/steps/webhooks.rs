@@ -96,9 +96,7 @@ impl<'a> Lan<'a> {
     /// To be made, and used, in the network namespace of a client.
     fn new(world: &'a World) -> Result<Lan<'a>> {
         let site = relay::Site::open(&world.folder())?;
-        let administrator = &site.site.administrator.name;
-        let chat = Chat::sign_in(&site.chat, administrator, world.secrets()?.require(Name::AdministratorPassword)?)?;
-        let api = world.administrator()?;
+        let (chat, api) = (world.chat()?, world.administrator()?);
         let name = site.site.team.name.as_str();
         let team = api.team(name)?.ok_or_else(|| Error::new(Class::Check, format!("there is no team {name}")))?.id;
         Ok(Lan { http: site.chat.http(Duration::from_secs(20))?, world, site, chat, api, team })

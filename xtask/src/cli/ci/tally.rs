@@ -27,6 +27,15 @@ impl Tally {
         self.passed + self.failed + self.skipped
     }
 
+    /// Of a whole run: one that failed without a failed check broke off, and one without any check proves nothing. Both count as one
+    /// failure.
+    fn of_run(mut self, succeeded: bool) -> Self {
+        if self.failed == 0 && (!succeeded || self.all() == 0) {
+            self.failed = 1;
+        }
+        self
+    }
+
     /// Where nothing may be skipped, a skip is a failure.
     #[must_use]
     pub fn strict(self) -> Self {
@@ -50,8 +59,6 @@ impl fmt::Display for Tally {
 }
 
 /// What `cargo test` printed: the sum over its test programs, and a line for each skipped test, with its reason where it gave one.
-///
-/// A run that failed without a failed test did not compile or broke off, and a run without any test proves nothing: both count as one failure.
 pub fn of_cargo_test(printed: &str, succeeded: bool) -> (Tally, Vec<String>) {
     let mut tally = Tally::default();
     for line in printed.lines().filter_map(|line| line.strip_prefix("test result: ")) {
@@ -65,12 +72,9 @@ pub fn of_cargo_test(printed: &str, succeeded: bool) -> (Tally, Vec<String>) {
             }
         }
     }
-    if tally.failed == 0 && (!succeeded || tally.all() == 0) {
-        tally.failed = 1;
-    }
     let skipped = printed.lines().filter_map(|line| line.strip_prefix("test ")).filter_map(|line| line.split_once(" ... ignored"));
     let skipped = skipped.map(|(name, reason)| format!("{name}{reason}")).collect();
-    (tally, skipped)
+    (tally.of_run(succeeded), skipped)
 }
 
 /// Why tests failed, as their programs print it after the last test: a head for each, and what it said, without where the panic came
@@ -92,8 +96,7 @@ pub fn words_of_failed_tests(printed: &str) -> Vec<String> {
     words.iter().flat_map(|words| both_ends(words)).filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
 }
 
-/// What a closing line of the form of [`Tally`]'s own counts, the last one of what was printed. A run that failed without a failed check
-/// broke off, and one without any check proves nothing: both count as one failure.
+/// What a closing line of the form of [`Tally`]'s own counts, the last one of what was printed.
 pub fn of_closing_line(printed: &str, succeeded: bool) -> Tally {
     let count = |line: &str| -> Option<Tally> {
         let mut counts = ["passed", "failed", "skipped"].into_iter().zip(line.split(", ")).map(|(word, part)| {
@@ -102,11 +105,7 @@ pub fn of_closing_line(printed: &str, succeeded: bool) -> Tally {
         });
         Some(Tally { passed: counts.next()??, failed: counts.next()??, skipped: counts.next()?? })
     };
-    let mut tally = printed.lines().rev().find_map(count).unwrap_or_default();
-    if tally.failed == 0 && (!succeeded || tally.all() == 0) {
-        tally.failed = 1;
-    }
-    tally
+    printed.lines().rev().find_map(count).unwrap_or_default().of_run(succeeded)
 }
 
 #[cfg(test)]
