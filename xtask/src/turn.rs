@@ -183,7 +183,11 @@ impl Client {
 
     /// Gives the allocation back, so that it counts against no quota until it expires.
     pub fn release(&mut self) -> Said {
-        self.authenticated(message::REFRESH, |_| vec![(message::LIFETIME, vec![0; 4])]).map(drop)
+        match self.authenticated(message::REFRESH, |_| vec![(message::LIFETIME, vec![0; 4])]) {
+            // RFC 8656 section 7.3: it is gone. The answer to the first question was lost.
+            Err(Failure::Refused(437)) if self.wire.may_lose() => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     /// Sends `data` to a peer; nobody answers an indication.

@@ -244,6 +244,15 @@ impl<'a> Container<'a> {
         Ok((field("Uid:", 1).parse().unwrap(), field("CapEff:", 0).to_owned()))
     }
 
+    /// How many UDP datagrams the programs in its network namespace have read.
+    pub fn datagrams_read(&self) -> Result<u64> {
+        let text = fs_err::read_to_string(format!("/proc/{}/net/snmp", self.pid()?))?;
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: ")).map(str::split_whitespace);
+        let (mut names, mut values) = (lines.next().unwrap(), lines.next().unwrap());
+        let place = names.position(|name| name == "InDatagrams").unwrap();
+        Ok(values.nth(place).unwrap().parse().unwrap())
+    }
+
     /// What its network namespace listens on beyond loopback, as `tcp/5432`, sorted. Docker's own name server is on loopback.
     pub fn listens_on(&self) -> Result<Vec<String>> {
         let mut found = Vec::new();

@@ -83,9 +83,18 @@ impl<'a> Site<'a> {
 
     /// Waits until an attachment with these words is among the posts.
     pub fn told(&self, words: &str) {
+        self.told_beside(words, || ());
+    }
+
+    /// The same; `meanwhile` is done again and again until then.
+    pub fn told_beside(&self, words: &str, mut meanwhile: impl FnMut()) {
         let posts = || self.sql("SELECT doc::text FROM posts").unwrap_or_default();
         let there = |text: &String| text.lines().any(|line| line.contains("slack_attachment") && line.contains(words));
-        wait_for(words, Duration::from_secs(90), || Some(posts()).filter(there), posts);
+        let ask = || {
+            meanwhile();
+            Some(posts()).filter(there)
+        };
+        wait_for(words, Duration::from_secs(90), ask, || format!("{}\n{}", posts(), self.logs()));
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Site {
     pub target: Target,
     /// Trust in the site's CA alone.
     pub trust: Arc<ClientConfig>,
+    /// How long an answer of Coturn may take.
+    pub patience: Duration,
 }
 
 impl Site {
@@ -40,17 +42,17 @@ impl Site {
         let site = site::load(folder)?;
         let address = site.address();
         let (chat, trust) = (Endpoint::of_site(&site, folder, address)?, xtask::tls::trusting(&folder.ca())?);
-        Ok(Site { target: Target::of(&site, address), site, chat, trust })
+        Ok(Site { target: Target::of(&site, address), site, chat, trust, patience: PATIENCE })
     }
 
     /// A connection to Coturn over UDP.
     pub fn connect(&self, credential: Credential) -> Said<Client> {
-        Client::connect(self.target.turn, &Transport::Udp, credential, PATIENCE)
+        Client::connect(self.target.turn, &Transport::Udp, credential, self.patience)
     }
 
     /// The same over TCP: what it holds is free when it is dropped.
     pub fn connect_over_tcp(&self, credential: Credential) -> Said<Client> {
-        Client::connect(self.target.turn, &Transport::Tcp, credential, PATIENCE)
+        Client::connect(self.target.turn, &Transport::Tcp, credential, self.patience)
     }
 
     /// What this machine's filter has to do for it, and the table that it is in.

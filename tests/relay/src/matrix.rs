@@ -17,9 +17,9 @@ use xtask::doctor::turn::Target;
 use xtask::turn::ice::Transaction;
 use xtask::turn::{Client, Credential, Failure, Family, Transport};
 
+use crate::Site;
 use crate::call::Call;
 use crate::chat::{Caller, Chat};
-use crate::{PATIENCE, Site};
 
 /// Requests of each cell.
 const REQUESTS: u32 = 200;
@@ -166,7 +166,8 @@ fn cell(
 ) -> std::result::Result<Measured, String> {
     let said = |what: &str, failure: Failure| format!("{what}: {failure}");
     let begin = Instant::now();
-    let mut client = Client::connect(server, transport, credential.clone(), PATIENCE).map_err(|failure| said("connection", failure))?;
+    let mut client =
+        Client::connect(server, transport, credential.clone(), site.patience).map_err(|failure| said("connection", failure))?;
     match client.challenge() {
         Err(Failure::Refused(401)) => {}
         Err(other) => return Err(said("challenge", other)),
