@@ -255,20 +255,9 @@ impl<'a> Container<'a> {
 
     /// What its network namespace listens on beyond loopback, as `tcp/5432`, sorted. Docker's own name server is on loopback.
     pub fn listens_on(&self) -> Result<Vec<String>> {
-        let mut found = Vec::new();
-        for (table, protocol, listening) in [("tcp", "tcp", "0A"), ("tcp6", "tcp", "0A"), ("udp", "udp", "07"), ("udp6", "udp", "07")] {
-            let text = fs_err::read_to_string(format!("/proc/{}/net/{table}", self.pid()?))?;
-            for line in text.lines().skip(1) {
-                let words: Vec<&str> = line.split_whitespace().collect();
-                let (address, port) = words[1].split_once(':').unwrap();
-                // The kernel writes addresses as words of the machine: 127.0.0.11 is 0B00007F.
-                let loopback = (address.len() == 8 && address.ends_with("7F")) || address == "00000000000000000000000001000000";
-                if words[3] == listening && !loopback {
-                    found.push(format!("{protocol}/{}", u16::from_str_radix(port, 16).unwrap()));
-                }
-            }
-        }
-        found.sort();
+        let all = lab::listener::of_process(self.pid()?)?;
+        let beyond = all.iter().filter(|listener| !listener.address.is_loopback());
+        let mut found: Vec<String> = beyond.map(|listener| format!("{}/{}", listener.protocol, listener.port)).collect();
         found.dedup();
         Ok(found)
     }

@@ -35,7 +35,6 @@ pub const CLAIMS: &[Claim] = &[
     claim("stack::up_ends_in_a_provisioned_chat_and_again_it_changes_nothing", provisioned),
     Claim { needs: CLIENTS, ..claim("stack::the_official_client_posts_and_reads_over_its_websocket", official_clients) },
     claim("stack::an_alert_of_sonarqube_is_posted_in_its_channel_and_http_is_sent_on_to_https", alert),
-    claim("stack::no_secret_is_in_inspect_argv_logs_or_the_compose_file", no_secret_shows),
     claim("stack::a_changed_setting_replaces_its_service_alone_and_one_that_fails_is_taken_back", changes),
     claim("stack::an_oauth_application_of_gitlab_is_in_mattermosts_settings_after_one_up_and_one_restart", linked::by_oauth),
     claim("stack::a_rotated_secret_and_a_renewed_certificate_reach_what_runs_and_replace_only_what_has_them", renewed::reaches_what_runs),
@@ -231,34 +230,6 @@ fn alert(world: &World) -> Result<()> {
         print(answer.status, answer.getheader('Location'))";
     let sent_on = client.process("python3").args(["-c", script, &address(SERVER).to_string(), &site.port(6).to_string()]).text()?;
     assert_eq!(sent_on, format!("308 https://mattermost.cicd.local:{}/engineering/channels/alerts", site.port(0)));
-    Ok(())
-}
-
-fn no_secret_shows(world: &World) -> Result<()> {
-    let site = Site::new(world)?;
-    site.is_up()?;
-    let text = fs_err::read_to_string(site.path().join("secrets.env")).unwrap();
-    let secrets: Vec<&str> =
-        text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('=')).map(|(_, value)| value).collect();
-    assert!(secrets.len() >= 6, "{}", secrets.len());
-    // A webhook's address is one by its last part.
-    let secrets: Vec<&str> =
-        secrets.iter().map(|secret| secret.rsplit('/').next().unwrap_or(secret)).filter(|secret| secret.len() >= 16).collect();
-
-    let mut seen = fs_err::read_to_string(site.path().join("compose.json")).unwrap();
-    seen.push_str(&site.logs());
-    for (_, id) in site.containers()? {
-        seen.push_str(&site.lab.docker("inspect").arg(&id).text()?);
-        seen.push_str(&site.lab.docker("top").args([&id, "-o", "pid,args"]).text()?);
-        let logs = site.lab.docker("logs").arg(&id).outcome()?;
-        seen.push_str(&said(&logs));
-        let image = site.inspect(&id)?["Image"].as_str().unwrap().to_owned();
-        seen.push_str(&site.lab.docker("image history --no-trunc").arg(&image).text()?);
-    }
-    let found = |text: &str| secrets.iter().filter(|secret| text.contains(**secret)).count();
-    assert_eq!(found(&seen), 0, "a secret shows");
-    // The search finds what is there.
-    assert_eq!(found(&format!("{seen}\n--password={}", secrets[0])), 1);
     Ok(())
 }
 

@@ -99,7 +99,7 @@ fn chosen(world: &World, options: &Options, journal: &Journal) -> Result<Vec<&'s
         if !step.is_chosen(&options.filter) && step.name != steps::UP {
             continue;
         }
-        match step.absent(world.machine(), &options.mattermost) {
+        match step.absent(world.machine(), options) {
             None => chosen.push(step),
             Some(absent) => skip(journal, step, crate::report::verdict_of(&absent), &absent.to_string())?,
         }

@@ -81,6 +81,8 @@ pub enum Verdict {
     NotRun,
     /// It is about the real server, and not part of a run with the double.
     NeedsRelease,
+    /// It takes long, so it is part of `--full`.
+    NeedsFull,
 }
 
 impl Verdict {
@@ -97,6 +99,7 @@ impl Verdict {
             Verdict::Flaky => "flaky",
             Verdict::NotRun => "not run",
             Verdict::NeedsRelease => "needs the release",
+            Verdict::NeedsFull => "needs --full",
         }
     }
 
@@ -105,7 +108,7 @@ impl Verdict {
         match self {
             Verdict::Passed => "✔",
             Verdict::Failed | Verdict::Flaky => "✘",
-            Verdict::NotRun | Verdict::NeedsRelease => "–",
+            Verdict::NotRun | Verdict::NeedsRelease | Verdict::NeedsFull => "–",
         }
     }
 }

@@ -164,7 +164,10 @@ impl Inside {
             false => contained(workspace, &["--net"]),
         };
         let process = process.arg(std::env::current_exe()?).arg("--xtask").arg(xtask).arg("--inside").arg(&folders.run);
-        let process = process.args(["--mattermost", &options.mattermost.to_string()]).args(options.keep.then_some("--keep"));
+        let process = process
+            .args(["--mattermost", &options.mattermost.to_string()])
+            .args(options.keep.then_some("--keep"))
+            .args(options.full.then_some("--full"));
         let process = options.filter.iter().fold(process, |process, text| process.args(["--filter", text]));
         let process = ["DOCKER_HOST", "DOCKER_CONTEXT", "CI"].iter().fold(process, Process::env_remove);
         let process = process.env("TMPDIR", inside::TEMPORARY).env("CARGO_MANIFEST_DIR", workspace.root().join("xtask"));

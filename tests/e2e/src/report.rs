@@ -61,6 +61,7 @@ struct Proved {
 pub fn verdict_of(absent: &Absent) -> Verdict {
     match absent {
         Absent::Release => Verdict::NeedsRelease,
+        Absent::Full => Verdict::NeedsFull,
         Absent::Lacks(_) => Verdict::NotRun,
     }
 }
@@ -114,7 +115,7 @@ impl Report {
                     Verdict::Passed => self.passed += 1,
                     Verdict::Failed | Verdict::Flaky => self.failed += 1,
                     Verdict::NotRun => self.not_run += 1,
-                    Verdict::NeedsRelease => {}
+                    Verdict::NeedsRelease | Verdict::NeedsFull => {}
                 }
                 self.steps.push(Proved { claim: claim_of(&ended.step).to_owned(), ended });
             }
@@ -196,7 +197,15 @@ pub mod tests {
     /// A report with a step of each verdict.
     pub fn sample() -> Report {
         let folders = Folders { run: PathBuf::from("/nowhere/20200101-000000-1") };
-        let options = Options { mattermost: Mattermost::Double, list: false, filter: Vec::new(), json: false, keep: false, clean: false };
+        let options = Options {
+            mattermost: Mattermost::Double,
+            list: false,
+            filter: Vec::new(),
+            full: false,
+            json: false,
+            keep: false,
+            clean: false,
+        };
         let mut report = Report { began: 1000.0, took: 12.0, ..Report::new(&folders, &options) };
         let mut out = Output::new();
         let cell = |text: &str, good| Cell { text: text.to_owned(), good };
@@ -233,7 +242,15 @@ pub mod tests {
     #[test]
     fn a_run_that_broke_off_is_no_success() {
         let folders = Folders { run: PathBuf::from("/nowhere/1") };
-        let options = Options { mattermost: Mattermost::Double, list: false, filter: Vec::new(), json: false, keep: false, clean: false };
+        let options = Options {
+            mattermost: Mattermost::Double,
+            list: false,
+            filter: Vec::new(),
+            full: false,
+            json: false,
+            keep: false,
+            clean: false,
+        };
         let mut report = Report::new(&folders, &options);
         assert!(report.verdict(&options, &mut Output::new()).is_ok());
         report.broke("interrupted".into());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use images::{Class, Error, Result};
 use serde::{Deserialize, Serialize};
+use xtask::cli::e2e::Options;
 use xtask::cli::images::recipe::Mattermost;
 use xtask::machine::{self, Machine};
 
@@ -34,6 +35,8 @@ pub struct Step {
 pub enum Need {
     /// The real server: the API double does not play it.
     Release,
+    /// Time: it is part of `--full`.
+    Full,
     /// A part of the machine (`xtask::machine::PARTS`).
     Part(&'static str),
 }
@@ -54,6 +57,8 @@ pub enum When {
 pub enum Absent {
     /// It is about the real server, so with the double it is not part of the run.
     Release,
+    /// It takes long, and `--full` was not asked for.
+    Full,
     /// The machine lacks something.
     Lacks(String),
 }
@@ -62,6 +67,7 @@ impl std::fmt::Display for Absent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Absent::Release => f.write_str("needs the release"),
+            Absent::Full => f.write_str("needs --full"),
             Absent::Lacks(what) => write!(f, "not run: {what}"),
         }
     }
@@ -74,9 +80,10 @@ impl Step {
     }
 
     /// Why it cannot be run here, if it cannot.
-    pub fn absent(&self, machine: &Machine, mattermost: &Mattermost) -> Option<Absent> {
+    pub fn absent(&self, machine: &Machine, options: &Options) -> Option<Absent> {
         self.needs.iter().find_map(|need| match need {
-            Need::Release => matches!(mattermost, Mattermost::Double).then_some(Absent::Release),
+            Need::Release => matches!(options.mattermost, Mattermost::Double).then_some(Absent::Release),
+            Need::Full => (!options.full).then_some(Absent::Full),
             Need::Part(name) => {
                 machine::lacking(machine, &[name]).first().map(|part| Absent::Lacks(format!("{} ({})", part.name, part.command(machine))))
             }

@@ -1,7 +1,9 @@
 //! Every step, in the order in which an auditor asks.
 
 mod egress;
+mod faults;
 mod images;
+mod persistence;
 mod provisioning;
 mod relay;
 mod start;
@@ -15,5 +17,7 @@ pub use start::UP;
 
 /// Every step that runs inside; the egress step comes last of all, because its probes are counted.
 pub fn all() -> impl Iterator<Item = &'static Step> {
-    [start::STEPS, images::STEPS, tls::STEPS, relay::STEPS, webhooks::STEPS, provisioning::STEPS].into_iter().flatten()
+    [start::STEPS, images::STEPS, tls::STEPS, relay::STEPS, webhooks::STEPS, provisioning::STEPS, faults::STEPS, persistence::STEPS]
+        .into_iter()
+        .flatten()
 }

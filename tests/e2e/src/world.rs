@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use images::{Class, Error, Result};
 use lab::namespace::Namespace;
@@ -224,10 +225,24 @@ impl World {
         *self.up.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// The id of a service's container.
+    pub fn container(&self, service: &str) -> Result<String> {
+        self.site.containers()?.remove(service).ok_or_else(|| Error::new(Class::Check, format!("{service} has no container")))
+    }
+
+    /// Waits until a service is healthy, as another process than `before`.
+    pub fn is_healthy_again(&self, service: &str, before: u64, within: Duration) {
+        let healthy = || {
+            let state = self.site.inspect(&self.container(service).ok()?).ok()?["State"].take();
+            (state["Pid"].as_u64().is_some_and(|pid| pid != before) && state["Health"]["Status"] == "healthy").then_some(())
+        };
+        lab::wait_for(&format!("{service} is healthy again"), within, healthy, || self.site.logs());
+    }
+
     /// The pid of a service's first process.
     pub fn pid(&self, service: &str) -> Result<u64> {
-        let containers = self.site.containers()?;
-        let id = containers.get(service).ok_or_else(|| Error::new(Class::Check, format!("{service} has no container")))?;
-        self.site.inspect(id)?["State"]["Pid"].as_u64().ok_or_else(|| Error::new(Class::Check, format!("{service} does not run")))
+        self.site.inspect(&self.container(service)?)?["State"]["Pid"]
+            .as_u64()
+            .ok_or_else(|| Error::new(Class::Check, format!("{service} does not run")))
     }
 }

@@ -34,6 +34,9 @@ pub struct Options {
     /// Run the steps whose name contains TEXT. May be given several times
     #[arg(long, value_name = "TEXT")]
     pub filter: Vec<String>,
+    /// Run what takes long, too
+    #[arg(long)]
+    pub full: bool,
     /// Print run.json to standard output
     #[arg(long)]
     pub json: bool,

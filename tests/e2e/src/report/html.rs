@@ -63,7 +63,7 @@ const fn class(verdict: Verdict) -> &'static str {
         Verdict::Failed => "failed",
         Verdict::Flaky => "flaky",
         Verdict::NotRun => "not-run",
-        Verdict::NeedsRelease => "needs-release",
+        Verdict::NeedsRelease | Verdict::NeedsFull => "needs-release",
     }
 }
 

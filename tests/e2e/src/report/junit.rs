@@ -49,7 +49,7 @@ fn case(group: &str, step: &Proved) -> PreEscaped<String> {
 }
 
 fn is_skipped(step: &Proved) -> bool {
-    matches!(step.ended.verdict, Verdict::NotRun | Verdict::NeedsRelease)
+    matches!(step.ended.verdict, Verdict::NotRun | Verdict::NeedsRelease | Verdict::NeedsFull)
 }
 
 fn seconds(took: f64) -> String {

@@ -80,7 +80,7 @@ pub const STEPS: &[Step] = &[
 ];
 
 /// The site, and somebody with an account who may call.
-fn caller(world: &World) -> Result<(Site, Chat, Caller)> {
+pub fn caller(world: &World) -> Result<(Site, Chat, Caller)> {
     let site = Site::open(&world.folder())?;
     world
         .lab
@@ -217,9 +217,7 @@ fn refused(world: &World, evidence: &mut Evidence) -> Result<()> {
     })??;
     evidence.fact("questions", asked.len());
     judged("What the relay refuses", &asked, evidence)?;
-    let containers = world.site.containers()?;
-    let coturn = containers.get("coturn").ok_or_else(|| Error::new(Class::Check, "coturn has no container"))?;
-    let log = lab::said(&world.lab.docker("logs").arg(coturn).outcome()?);
+    let log = lab::said(&world.lab.docker("logs").arg(world.container("coturn")?).outcome()?);
     let unknown = log.lines().filter(|line| line.contains(refusals::UNKNOWN_OPTION)).count();
     evidence.same("lines of Coturn's log about an option that it does not know", 0, unknown)?;
     evidence.holds("Coturn's log is read", "denied peers", "their lines", log.contains("denied in the range"))
@@ -271,15 +269,13 @@ fn quotas(world: &World, evidence: &mut Evidence) -> Result<()> {
 
 /// Coturn without the allocations of steps before, of which it counts some for minutes.
 fn restarted(world: &World, site: &Site, attacker: &Namespace) -> Result<()> {
-    let containers = world.site.containers()?;
-    let coturn = containers.get("coturn").ok_or_else(|| Error::new(Class::Check, "coturn has no container"))?;
-    world.lab.docker("restart --time 5").arg(coturn).capture()?;
+    let before = world.pid("coturn")?;
+    world.lab.docker("restart --time 5").arg(world.container("coturn")?).capture()?;
     let challenged = || {
         let asked = attacker.inside(|| site.connect(Credential::for_seconds("nobody", "nobody", 60))?.challenge());
         (asked.ok()? == Err(Failure::Refused(401))).then_some(())
     };
     lab::wait_for("Coturn after its restart", SECONDS, challenged, || world.site.logs());
-    let healthy = || (world.site.inspect(coturn).ok()?["State"]["Health"]["Status"] == "healthy").then_some(());
-    lab::wait_for("Coturn's health after its restart", SECONDS, healthy, || world.site.logs());
+    world.is_healthy_again("coturn", before, SECONDS);
     Ok(())
 }

@@ -312,7 +312,7 @@ fn acceptance(run: &mut Run) -> Result<Tally> {
 }
 
 fn end_to_end(run: &mut Run) -> Result<Tally> {
-    let succeeded = run.xtask(&["e2e", "--mattermost", "double"])?;
+    let succeeded = run.xtask(&["e2e", "--mattermost", "double", "--full"])?;
     Ok(of_closing_line(&String::from_utf8_lossy(&fs_err::read(&run.log)?), succeeded))
 }
 
