@@ -11,18 +11,21 @@ use crate::openpgp::Keyring;
 use crate::resolve::release::Release;
 use crate::resolve::{depends, packages, version};
 use crate::rules::ca_bundle;
+use crate::sbom::licence;
 use crate::spec::{self, Spec};
-use crate::{Result, elf};
+use crate::{Result, elf, go_build};
 
 /// A target's body.
 pub type Body = fn(&[u8]);
 
 /// Every target by the name of its corpus and of its file in `tests/fuzz/fuzz_targets`.
-pub const TARGETS: [(&str, Body); 11] = [
+pub const TARGETS: [(&str, Body); 13] = [
     ("ca_bundle", ca_bundle),
+    ("copyright", copyright),
     ("deb", deb),
     ("elf", elf),
     ("glob", glob),
+    ("go_build", go_build),
     ("lock", lock),
     ("openpgp", openpgp),
     ("packages", packages),
@@ -41,6 +44,15 @@ pub fn ca_bundle(data: &[u8]) {
     }
 }
 
+/// A package's `copyright` file.
+pub fn copyright(data: &[u8]) {
+    if let Some(licences) = licence::read(&String::from_utf8_lossy(data), "app") {
+        let legal = |c: char| c.is_ascii_alphanumeric() || " ().-".contains(c);
+        assert!(licences.expression.chars().all(legal), "an expression is made of identifiers: {}", licences.expression);
+        assert!(licences.texts.keys().all(|reference| licences.expression.contains(reference.as_str())), "every text is referred to");
+    }
+}
+
 /// A Debian package.
 pub fn deb(data: &[u8]) {
     if let Ok(deb) = crate::deb::Deb::open(data) {
@@ -52,6 +64,13 @@ pub fn deb(data: &[u8]) {
 pub fn elf(data: &[u8]) {
     if let Some(dynamic) = elf::dynamic(Cursor::new(data)) {
         assert!(dynamic.needed.len() <= data.len(), "every name lies in the file");
+    }
+}
+
+/// A Go program.
+pub fn go_build(data: &[u8]) {
+    if let Some(build) = go_build::read(Cursor::new(data)) {
+        assert!(build.modules.len() <= data.len(), "every module lies in the file");
     }
 }
 

@@ -18,6 +18,7 @@ pub mod error;
 pub mod file;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzzing;
+pub mod go_build;
 pub mod layer;
 pub mod layout;
 pub mod ledger;
@@ -30,6 +31,7 @@ pub mod progress;
 pub mod relock;
 pub mod resolve;
 pub mod rules;
+pub mod sbom;
 pub mod spec;
 pub mod store;
 pub mod tar;

@@ -89,6 +89,27 @@ pub fn build(setup: &Setup, names: &[String], progress: &dyn Progress) -> Result
     Ok(built)
 }
 
+/// A crate that is compiled into a program.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Crate {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of the file that the registry gives, as `Cargo.lock` names it.
+    pub sha256: Option<String>,
+}
+
+/// The crates of others in each of the programs `names`, from `Cargo.lock` of the workspace.
+pub fn crates<'a>(workspace: &Path, names: impl IntoIterator<Item = &'a str>) -> Result<BTreeMap<String, Vec<Crate>>> {
+    let sources = key::Sources::read(workspace)?;
+    let of = |name: &str| {
+        let all = sources.crates(name)?.into_iter().map(|(name, version, sha256)| Crate { name, version, sha256 });
+        Ok((name.to_owned(), all.collect()))
+    };
+    names.into_iter().map(of).collect()
+}
+
 fn build_one(setup: &Setup, session: &cargo::Session, name: &str) -> Result<BuiltProgram> {
     let sources = key::Sources::read(setup.workspace)?;
     let inputs = sources.inputs(name, setup.toolchain)?;

@@ -57,6 +57,15 @@ pub enum Source {
         /// The version that is pinned there.
         version: &'static str,
     },
+    /// A package of Python, brought by pip with what a list of pinned versions and digests names.
+    Pip {
+        /// The list, from the top of the checkout.
+        list: &'static str,
+        /// The version that is pinned there.
+        version: &'static str,
+        /// The folder of its modules.
+        module: &'static str,
+    },
     /// An archive that Maven's central repository has, copied by Maven.
     Maven {
         /// Group and artefact, as Maven writes them: `org.sonarsource.scanner.cli:sonar-scanner-cli`.
@@ -70,8 +79,7 @@ pub enum Source {
 
 /// Every part, in the order in which they are brought: later ones are built with earlier ones.
 ///
-/// A client in Python, when a check comes to need one, gets a source of its own here (pip), pinned as the others are. A part stands here
-/// when a check uses it, not before.
+/// A part stands here when a check uses it, not before.
 pub const PARTS: &[Part] = &[
     Part::debian("git", "lists the files of this repository", &["git"]),
     Part::debian("cc", "links every Rust program; compiles the xz and zstd decoders", &["gcc"]),
@@ -118,6 +126,17 @@ pub const PARTS: &[Part] = &[
         why: "Mattermost's own client for JavaScript: logs in, posts, listens",
         // The newest that is not newer than the server of images/lock.json.
         from: Source::Npm { lock: "tests/official-client", version: "11.6.0" },
+    },
+    Part::debian("pip3", "brings validators of our papers", &["python3-pip"]),
+    Part {
+        name: "spdx-tools",
+        why: "an independent reader of our SBOMs",
+        from: Source::Pip { list: "tests/validators/spdx-tools.txt", version: "0.8.3", module: "spdx_tools" },
+    },
+    Part {
+        name: "in-toto-attestation",
+        why: "an independent reader of our provenance",
+        from: Source::Pip { list: "tests/validators/in-toto-attestation.txt", version: "0.9.3", module: "in_toto_attestation" },
     },
     Part::debian("unzip", "unpacks SonarQube", &["unzip"]),
     Part::debian("mvn", "brings SonarQube", &["maven"]),
@@ -171,6 +190,9 @@ impl Part {
                 let root = root.display();
                 format!("mkdir -p {root} && cp {lock}/package*.json {root} && npm ci --ignore-scripts --prefix {root}")
             }
+            Source::Pip { list, .. } => {
+                format!("python3 -m pip install --only-binary :all: --require-hashes --target {} -r {list}", root.display())
+            }
             Source::Maven { artifact, version, .. } => format!(
                 "mvn {MAVEN_COPY} -Dartifact={artifact}:{version}:zip -Dmdep.stripVersion=true -DoutputDirectory={}/bin",
                 root.display()
@@ -183,7 +205,9 @@ impl Part {
         let version = match &self.from {
             Source::Debian(_) => return None,
             Source::ComposePlugin | Source::Go => "of-trixie",
-            Source::Cargo { version, .. } | Source::Npm { version, .. } | Source::Maven { version, .. } => version,
+            Source::Cargo { version, .. } | Source::Npm { version, .. } | Source::Pip { version, .. } | Source::Maven { version, .. } => {
+                version
+            }
             Source::GoModule { version, .. } => version.trim_start_matches('v'),
         };
         Some(machine.tools.join(format!("{}-{version}", self.name.replace([' ', '/'], "-"))))
@@ -192,6 +216,11 @@ impl Part {
     /// Where Node finds a package that npm has brought, and what that depends on.
     pub fn node_modules(&self, machine: &Machine) -> PathBuf {
         self.folder(machine).unwrap_or_default().join("node_modules")
+    }
+
+    /// Where Python finds a package that pip has brought, and what that depends on.
+    pub fn python_path(&self, machine: &Machine) -> PathBuf {
+        self.folder(machine).unwrap_or_default()
     }
 
     /// Where the program lies in its folder.
@@ -249,6 +278,7 @@ impl Machine {
             Source::ComposePlugin => trixie::has_compose(self),
             Source::Go => trixie::has_go(self),
             Source::Cargo { .. } | Source::GoModule { .. } | Source::Maven { .. } => self.built(part).is_some(),
+            Source::Pip { module, .. } => part.python_path(self).join(module).is_dir(),
             Source::Npm { .. } => part.node_modules(self).join(part.name).join("package.json").is_file(),
         }
     }

@@ -67,6 +67,16 @@ fn seeds() -> BTreeMap<&'static str, Vec<(&'static str, Vec<u8>)>> {
             ],
         ),
         (
+            "copyright",
+            vec![(
+                "two",
+                text(
+                    "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: GPL-2+ or own, and Expat\n\n\
+                     License: own\n Be kind.\n .\n Always.\n",
+                ),
+            )],
+        ),
+        (
             "deb",
             vec![
                 ("plain", deb(Packing::None)),
@@ -84,6 +94,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<(&'static str, Vec<u8>)>> {
                 ("many-stars", text("**a*a*a*a*a*a*a*b\naaaaaaaaaaaaaaaaaaaaaaaa")),
             ],
         ),
+        ("go_build", vec![("program", go_program()), ("cut", go_program()[..200].to_vec())]),
         ("lock", vec![("sample", read("images/lock.json"))]),
         (
             "openpgp",
@@ -139,6 +150,40 @@ fn library() -> Vec<u8> {
     }
     file.extend(strings);
     file
+}
+
+/// The least Go program: one data segment, the magic, two strings.
+fn go_program() -> Vec<u8> {
+    let lines = "path\texample.org/app\nmod\texample.org/app\t(devel)\t\ndep\texample.org/one\tv1.2.3\th1:one=\n";
+    let mut data = b"\xff Go buildinf:\x08\x02".to_vec();
+    data.resize(32, 0);
+    data.push(8);
+    data.extend(b"go1.24.4");
+    let marked = u16::try_from(lines.len() + 32).unwrap();
+    data.extend([(marked & 0x7f | 0x80) as u8, (marked >> 7) as u8]);
+    data.extend([b'['; 16]);
+    data.extend(lines.as_bytes());
+    data.extend([b']'; 16]);
+    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+    file.resize(16, 0);
+    file.extend([2, 0, 62, 0, 1, 0, 0, 0]);
+    for word in [0u64, 64, 0] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 64, 0, 0, 0, 0, 0]);
+    file.extend(1u32.to_le_bytes());
+    file.extend(6u32.to_le_bytes());
+    for word in [120, 0x1000, 0x1000, data.len() as u64, data.len() as u64, 16] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(data);
+    file
+}
+
+#[test]
+fn the_program_that_seeds_the_fuzzer_names_its_modules() {
+    let build = go_build::read(Cursor::new(go_program())).expect("a Go program");
+    assert_eq!((build.go.as_str(), build.modules[0].path.as_str()), ("go1.24.4", "example.org/one"));
 }
 
 #[test]

@@ -138,6 +138,12 @@ impl Sources {
         Ok(Inputs { key: Digest::of(text), files })
     }
 
+    /// The crates of others that are compiled into the program `name`, with version and SHA-256, sorted.
+    pub(super) fn crates(&self, name: &str) -> Result<Vec<(String, String, Option<String>)>> {
+        let (_, foreign) = self.closure(name)?;
+        Ok(foreign.into_iter().map(|package| (package.name.clone(), package.version.clone(), package.checksum.clone())).collect())
+    }
+
     /// The workspace crates and the others that are compiled into `name`, tests' dependencies left out.
     fn closure(&self, name: &str) -> Result<(Vec<&Member>, BTreeSet<&LockedPackage>)> {
         let stale = |wanted: &str| {

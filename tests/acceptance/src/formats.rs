@@ -133,22 +133,23 @@ fn the_archive_is_a_layout(world: &World) -> Result<()> {
     Ok(())
 }
 
+/// The Debian packages that the scanner finds in an image.
+pub fn scanned(world: &World, name: &str) -> Result<Vec<Value>> {
+    let folder = world.scratch();
+    let (archive, result) = (folder.path().join("image.tar"), folder.path().join("result.json"));
+    world.build(&[name, "--archive", archive.to_str().unwrap()])?;
+    let scan = world.machine.process("scalibr").args(["--plugins", "os/dpkg", "--image-tarball"]).arg(&archive);
+    scan.arg(format!("--o=cdx-json={}", result.display())).capture()?;
+    let told: Value = serde_json::from_slice(&fs_err::read(&result)?).unwrap();
+    Ok(told["components"].as_array().unwrap_or_else(|| panic!("no components: {told}")).clone())
+}
+
 fn the_scanner_lists(world: &World) -> Result<()> {
     let lock = world.workspace.read_lock()?;
     for name in NAMES {
         let image = world.image(name)?;
-        let folder = world.scratch();
-        let (archive, result) = (folder.path().join("image.tar"), folder.path().join("result.json"));
-        world.build(&[name, "--archive", archive.to_str().unwrap()])?;
-        let scan = world.machine.process("scalibr").args(["--plugins", "os/dpkg", "--image-tarball"]).arg(&archive);
-        scan.arg(format!("--o=cdx-json={}", result.display())).capture()?;
-        let told: Value = serde_json::from_slice(&fs_err::read(&result)?).unwrap();
-        let listed: BTreeSet<(String, String)> = told["components"]
-            .as_array()
-            .unwrap_or_else(|| panic!("no components: {told}"))
-            .iter()
-            .map(|package| (text(&package["name"]), text(&package["version"])))
-            .collect();
+        let told = scanned(world, name)?;
+        let listed: BTreeSet<(String, String)> = told.iter().map(|package| (text(&package["name"]), text(&package["version"]))).collect();
         let locked = &lock.groups[name].packages;
         for package in locked {
             let artefact = lock.artefact(images::lock::Kind::Deb, package).unwrap();
@@ -156,14 +157,14 @@ fn the_scanner_lists(world: &World) -> Result<()> {
             assert!(listed.contains(&wanted), "{}: {wanted:?} is not among {listed:?}", image.name);
         }
         assert_eq!(listed.len(), locked.len(), "{}", image.name);
-        let purls = told["components"].as_array().into_iter().flatten().map(|package| text(&package["purl"]));
-        for purl in purls {
+        for purl in told.iter().map(|package| text(&package["purl"])) {
             assert!(purl.starts_with("pkg:deb/debian/") && purl.contains("distro=trixie"), "{purl}");
         }
     }
     Ok(())
 }
 
-fn text(value: &Value) -> String {
+/// A string, as it stands.
+pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }

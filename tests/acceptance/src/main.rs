@@ -18,6 +18,7 @@ mod formats;
 mod gateway;
 mod integrations;
 mod mattermost;
+mod papers;
 mod pki;
 mod postgres;
 mod python;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         postgres::CLAIMS,
         database::CLAIMS,
         formats::CLAIMS,
+        papers::CLAIMS,
         turnserver::CLAIMS,
         gateway::CLAIMS,
         docker::CLAIMS,

@@ -7,7 +7,9 @@ pub mod fetch;
 pub mod lock;
 pub mod nix;
 pub mod options;
+pub mod provenance;
 pub mod recipe;
+pub mod sbom;
 pub mod show;
 pub mod sign_plugin;
 pub mod verify;
@@ -35,6 +37,8 @@ enum Verb {
     Verify(Box<verify::Args>),
     Diff(diff::Args),
     Show(show::Args),
+    Sbom(sbom::Args),
+    Provenance(provenance::Args),
 }
 
 /// Runs the verb.
@@ -48,5 +52,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
         Some(Verb::Verify(args)) => verify::run(args, out),
         Some(Verb::Diff(args)) => diff::run(args, out),
         Some(Verb::Show(args)) => show::run(args, out),
+        Some(Verb::Sbom(args)) => sbom::run(args, out),
+        Some(Verb::Provenance(args)) => provenance::run(args, out),
     }
 }

@@ -29,7 +29,9 @@ pub fn install(machine: &Machine, missing: &[&'static Part], log: &Path, out: &m
             Source::Go => {
                 trixie::unpack(machine, &["golang-1.24-go", "golang-1.24-src"], &part.folder(machine).unwrap_or_default(), log, out)
             }
-            Source::Cargo { .. } | Source::GoModule { .. } | Source::Npm { .. } | Source::Maven { .. } => build(machine, part, log, out),
+            Source::Cargo { .. } | Source::GoModule { .. } | Source::Npm { .. } | Source::Pip { .. } | Source::Maven { .. } => {
+                build(machine, part, log, out)
+            }
         };
         if let Err(error) = done {
             out.error(&error);
@@ -134,6 +136,11 @@ fn build(machine: &Machine, part: &Part, log: &Path, out: &mut Output) -> Result
             // No script of a package runs, here or later: what is used are its modules alone.
             machine.process("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).in_folder(beside.path())
         }
+        Source::Pip { list, .. } => machine
+            .process("python3")
+            // Wheels alone: nothing of a package runs while it is installed.
+            .args(["-m", "pip", "install", "--quiet", "--only-binary", ":all:", "--require-hashes", "--requirement", list, "--target"])
+            .arg(beside.path()),
         Source::Maven { artifact, version, .. } => machine
             .process("mvn")
             .args(["--quiet", "--batch-mode", MAVEN_COPY, "-Dmdep.stripVersion=true"])
