@@ -4,6 +4,7 @@ pub mod bench;
 pub mod beside;
 pub mod certs;
 pub mod ci;
+pub mod convert;
 pub mod doctor;
 pub mod down;
 pub mod e2e;

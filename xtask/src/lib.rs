@@ -1,6 +1,7 @@
 //! The library behind `cargo xtask`, so that tests call what users call.
 
 pub mod cli;
+pub mod convert;
 pub mod database;
 pub mod doctor;
 pub mod double;

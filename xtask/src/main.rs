@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use xtask::cli::{bench, certs, ci, doctor, down, e2e, env, images, integrations, logs, mmctl, provision, psql, status, up};
+use xtask::cli::{bench, certs, ci, convert, doctor, down, e2e, env, images, integrations, logs, mmctl, provision, psql, status, up};
 use xtask::output::Output;
 
 /// Chat and calls for a closed network: images, site, stack, proof
@@ -25,6 +25,7 @@ enum Verb {
     Status(status::Args),
     Logs(logs::Args),
     Provision(provision::Args),
+    Convert(convert::Args),
     Integrations(Box<integrations::Args>),
     Psql(psql::Args),
     Mmctl(mmctl::Args),
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         Verb::Status(args) => status::run(&args, &mut out),
         Verb::Logs(args) => logs::run(&args, &mut out),
         Verb::Provision(args) => provision::run(&args, &mut out),
+        Verb::Convert(args) => convert::run(&args, &mut out),
         Verb::Integrations(args) => integrations::run(&args, &mut out),
         Verb::Psql(args) => psql::run(&args, &mut out),
         Verb::Mmctl(args) => mmctl::run(&args, &mut out),

@@ -12,7 +12,7 @@ use crate::output::Output;
 use crate::site::env::files::{self, Change, Difference};
 use crate::site::env::{ServiceEnv, environments, wanted};
 use crate::site::journal::Entry;
-use crate::site::secrets::{Found, Name, Origin, Secrets, import, system_random};
+use crate::site::secrets::{Found, Name, Origin, Secret, Secrets, import, system_random};
 use crate::site::{COMMENTED, Folder, Service, Site, SiteArgs};
 
 /// Make the secrets that are missing, and write the settings of every service
@@ -98,15 +98,60 @@ pub fn ensure(folder: &Folder, site: &Site, out: &mut Output) -> Result<BTreeMap
 }
 
 fn write(folder: &Folder, site: &Site, ask: &Ask, out: &mut Output) -> Result<Wanted> {
+    let (wanted, lines) = change(folder, site, ask, &[])?;
+    lines.iter().for_each(|line| out.result(line));
+    Ok(wanted)
+}
+
+/// Makes the change, with what comes `first`: what is there now, and a line for each file that changed.
+fn change(folder: &Folder, site: &Site, ask: &Ask, first: &[Entry]) -> Result<(Wanted, Vec<String>)> {
     let wanted = Wanted::of(folder, site, ask)?;
     let changes = wanted.changes(ask)?;
-    let entries = [&wanted.kept[..], &files::entries(folder, &changes, ask.force)?].concat();
+    let entries = [first, &wanted.kept, &files::entries(folder, &changes, ask.force)?].concat();
     folder.journal().change(&entries)?;
-    for entry in &entries {
+    let line = |entry: &Entry| {
         let done = if entry.removes() { "removed" } else { "written" };
-        out.result(format!("{}  {done}", folder.root().join(&entry.name).display()));
+        format!("{}  {done}", folder.root().join(&entry.name).display())
+    };
+    let lines = entries.iter().map(line).collect();
+    Ok((wanted, lines))
+}
+
+/// A site that comes from elsewhere: `site.toml`, the secrets that were found, and all that is made from them, in one change. The caller
+/// holds the folder. The result is a line for each file that changed.
+///
+/// # Errors
+/// [`Class::Check`] where `site.toml`, a secret or a file of settings says something else already, unless `force`: then a copy of each is
+/// kept. Nothing is written then.
+pub fn adopt(
+    folder: &Folder,
+    site: &Site,
+    toml: &str,
+    (source, found): (&Path, Found),
+    force: bool,
+    out: &mut Output,
+) -> Result<Vec<String>> {
+    let old = folder.journal().read("site.toml")?;
+    let differs = old.as_deref().is_none_or(|old| old != toml.as_bytes());
+    let mut first = Vec::new();
+    if let Some(old) = old.filter(|_| differs) {
+        let old = Secret::new(String::from_utf8_lossy(&old));
+        if !force {
+            return Err(Error::new(
+                Class::Check,
+                format!("{} is there already, and says something else; nothing was changed", folder.toml().display()),
+            )
+            .hint("name another folder with --site, or --force to keep the old one as site.toml.old-1"));
+        }
+        first.push(files::copy(folder, &folder.toml(), &old)?);
     }
-    Ok(wanted)
+    if differs {
+        first.push(Entry::write("site.toml", toml, 0o644));
+    }
+    let task = Task::Import(source.to_owned(), found);
+    let (wanted, lines) = change(folder, site, &Ask { task: Some(&task), with_secrets: false, force }, &first)?;
+    wanted.remark(out);
+    Ok(lines)
 }
 
 /// What is done to the secrets besides making those that are missing.
@@ -193,16 +238,31 @@ fn take_over(secrets: &mut Secrets, file: &Path, imported: &Found, force: bool, 
         let error = differing.iter().fold(error, |error, name| error.detail(name.name()));
         return Err(error.hint("--force takes those of the file and keeps a copy of secrets.env"));
     }
+    let mut replaced = !differing.is_empty();
     for (name, value) in &imported.secrets {
         if secrets.get(*name) != Some(value) {
             secrets.put(*name, value.clone());
             said.push(format!("{} taken", name.name()));
         }
     }
+    for (name, value) in &imported.settings {
+        let there = secrets.other(name);
+        if there.as_ref().is_some_and(|there| there != value) && !force {
+            return Err(Error::new(
+                Class::Check,
+                format!("secrets.env already holds another {name} than {}; nothing was taken", file.display()),
+            )
+            .hint("--force takes that of the file and keeps a copy of secrets.env"));
+        }
+        if there.as_ref() != Some(value) {
+            replaced |= there.is_some();
+            secrets.put_other(name, "a setting of Mattermost's", value.clone());
+        }
+    }
     if !imported.foreign.is_empty() {
         said.push(format!("not ours, and left where they are: {}", imported.foreign.join(", ")));
     }
-    Ok(!differing.is_empty())
+    Ok(replaced)
 }
 
 fn init(folder: &Folder, out: &mut Output) -> Result<()> {

@@ -192,6 +192,15 @@ impl Secrets {
         }
     }
 
+    /// Lines of secret settings of Mattermost's that have no name of ours, such as `MM_LDAPSETTINGS_BINDPASSWORD`.
+    pub fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
+        let kept = self.lines.iter().filter_map(|line| match line {
+            Line::Kept(line) => line.expose().split_once('='),
+            Line::Ours(..) => None,
+        });
+        kept.filter(|(name, _)| mattermost_settings::form(name) == Ok(mattermost_settings::Form::Secret))
+    }
+
     /// The text of the file: to be written with mode 0600, and to be shown to nobody.
     pub fn render(&self) -> Secret {
         let mut text = String::new();

@@ -30,6 +30,9 @@ pub(super) fn settings(site: &Site, secrets: &Secrets, env: &mut ServiceEnv, pro
     put("MM_FILESETTINGS_PUBLICLINKSALT", secret(secrets, Name::PublicLinkSalt, problems));
     // Even with nothing in it: else what an older config.json says would stand.
     put("MM_PLUGINSETTINGS_PLUGINS", env_file::json(&plugins));
+    for (name, value) in secrets.settings().filter(|(name, _)| !made_here(name)) {
+        put(name, value.to_owned());
+    }
     if site.calls.enabled {
         put("MM_CALLS_TURN_STATIC_AUTH_SECRET", secret(secrets, Name::TurnSecret, problems));
     }
@@ -40,6 +43,19 @@ pub(super) fn settings(site: &Site, secrets: &Secrets, env: &mut ServiceEnv, pro
         put("MM_GITLABSETTINGS_ID", secret(secrets, Name::GitlabOauthId, problems));
         put("MM_GITLABSETTINGS_SECRET", secret(secrets, Name::GitlabOauthSecret, problems));
     }
+}
+
+/// What comes from a name of ours in `secrets.env`, or from `site.toml`: a line that says otherwise there does not count.
+fn made_here(name: &str) -> bool {
+    matches!(
+        name,
+        "MM_SQLSETTINGS_DATASOURCE"
+            | "MM_SQLSETTINGS_ATRESTENCRYPTKEY"
+            | "MM_FILESETTINGS_PUBLICLINKSALT"
+            | "MM_CALLS_TURN_STATIC_AUTH_SECRET"
+            | "MM_EMAILSETTINGS_SMTPPASSWORD"
+            | "MM_GITLABSETTINGS_SECRET"
+    )
 }
 
 /// Keys in lower case, as the server has them after reading.

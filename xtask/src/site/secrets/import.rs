@@ -14,6 +14,8 @@ pub struct Found {
     pub secrets: BTreeMap<Name, Secret>,
     /// Names of others, sorted.
     pub foreign: Vec<String>,
+    /// Secret settings of Mattermost's that have no name of ours.
+    pub settings: BTreeMap<String, Secret>,
 }
 
 /// Reads `text`: `NAME=value` lines, `export` before them, single or double quotes around the value. `file` is how errors call it.
@@ -52,7 +54,7 @@ pub fn import(text: &str, file: &str) -> Result<Found> {
     match problems.is_empty() {
         true => {
             let secrets = seen.into_iter().map(|(name, (_, value))| (name, value)).collect();
-            Ok(Found { secrets, foreign: foreign.into_iter().collect() })
+            Ok(Found { secrets, foreign: foreign.into_iter().collect(), settings: BTreeMap::new() })
         }
         false => Err(refused(&format!("nothing was taken from {file}"), &problems)),
     }
