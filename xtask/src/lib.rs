@@ -1,5 +1,6 @@
 //! The library behind `cargo xtask`, so that tests call what users call.
 
+pub mod audit;
 pub mod cli;
 pub mod convert;
 pub mod database;

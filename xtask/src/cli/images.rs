@@ -1,6 +1,7 @@
 //! `cargo xtask images`: build every image from the lock, and what is done with locks, blobs and layouts.
 
 pub mod add;
+pub mod audit;
 pub mod build;
 pub mod diff;
 pub mod fetch;
@@ -39,6 +40,7 @@ enum Verb {
     Show(show::Args),
     Sbom(sbom::Args),
     Provenance(provenance::Args),
+    Audit(audit::Args),
 }
 
 /// Runs the verb.
@@ -54,5 +56,6 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
         Some(Verb::Show(args)) => show::run(args, out),
         Some(Verb::Sbom(args)) => sbom::run(args, out),
         Some(Verb::Provenance(args)) => provenance::run(args, out),
+        Some(Verb::Audit(args)) => audit::run(args, out),
     }
 }
