@@ -28,6 +28,7 @@ mod site;
 use identity::{environment, labels, program_of, version};
 pub use identity::{inputs_digest, name, upstream};
 use memory::Memory;
+pub use site::add_site;
 use site::{Remembered, ca_items, read_content, remember, site_layer};
 
 /// Where the server finds the keys of plugins that are not the vendor's: outside every volume.
@@ -137,7 +138,7 @@ pub fn build(
 ) -> Result<Built> {
     let identity = inputs_digest(locked, inputs)?;
     let memory = Memory { folder: store.memory() };
-    let key = Digest::of(format!("{ASSEMBLER} image {identity}"));
+    let key = key(&identity);
     let mut fresh = false;
     let remembered =
         memory.recall::<Remembered>(&key).filter(|image| image.layers.iter().all(|layer| layout.has(&layer.digest, layer.size)));
@@ -163,6 +164,16 @@ pub fn build(
     let (config, digest) = (layout.put(&config)?, layout.put(&manifest)?);
     layout.name(&name, digest, manifest.len() as u64)?;
     Ok(Built { name, manifest: digest, config, layers: image.layers, fresh })
+}
+
+fn key(identity: &Digest) -> Digest {
+    Digest::of(format!("{ASSEMBLER} image {identity}"))
+}
+
+/// What [`add_site`] has to know of an image that was built without a site's CA, as JSON; nothing where it was not built here.
+pub fn below_site(locked: &Locked, store: &Store, inputs: &Inputs) -> Result<Option<Vec<u8>>> {
+    let memory = Memory { folder: store.memory() };
+    Ok(memory.recall::<Remembered>(&key(&inputs_digest(locked, inputs)?)).map(|image| oci::canonical(&image)))
 }
 
 struct Assembly<'a> {

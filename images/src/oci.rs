@@ -214,16 +214,19 @@ pub fn image(
         working_dir: config.working_directory.clone(),
     };
     let created = rfc3339(created);
-    let history =
-        |layer: &LayerRef| History { comment: layer.name.clone(), created: created.clone(), created_by: "cargo xtask images".into() };
     Image {
         architecture: "amd64".into(),
         config: runtime,
-        history: layers.iter().map(history).collect(),
+        history: layers.iter().map(|layer| history(&layer.name, &created)).collect(),
         os: "linux".into(),
         rootfs: RootFs { diff_ids: layers.iter().map(|layer| layer.digest.oci()).collect(), kind: "layers".into() },
         created,
     }
+}
+
+/// What a configuration tells of a layer; `created` is in RFC 3339.
+pub fn history(layer: &str, created: &str) -> History {
+    History { comment: layer.to_owned(), created: created.to_owned(), created_by: "cargo xtask images".into() }
 }
 
 fn healthcheck(check: &spec::Healthcheck) -> Healthcheck {

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod beside;
+pub mod bundle;
 pub mod certs;
 pub mod ci;
 pub mod convert;

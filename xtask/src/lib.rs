@@ -1,6 +1,7 @@
 //! The library behind `cargo xtask`, so that tests call what users call.
 
 pub mod audit;
+pub mod bundle;
 pub mod cli;
 pub mod convert;
 pub mod database;

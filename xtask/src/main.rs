@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use xtask::cli::{bench, certs, ci, convert, doctor, down, e2e, env, images, integrations, logs, mmctl, provision, psql, status, up};
+use xtask::cli::{
+    bench, bundle, certs, ci, convert, doctor, down, e2e, env, images, integrations, logs, mmctl, provision, psql, status, up,
+};
 use xtask::output::Output;
 
 /// Chat and calls for a closed network: images, site, stack, proof
@@ -29,6 +31,7 @@ enum Verb {
     Integrations(Box<integrations::Args>),
     Psql(psql::Args),
     Mmctl(mmctl::Args),
+    Bundle(bundle::Args),
     E2e(e2e::Args),
     Bench(bench::Args),
     Ci(ci::Args),
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Integrations(args) => integrations::run(&args, &mut out),
         Verb::Psql(args) => psql::run(&args, &mut out),
         Verb::Mmctl(args) => mmctl::run(&args, &mut out),
+        Verb::Bundle(args) => bundle::run(&args, &mut out),
         Verb::E2e(args) => e2e::run(&args, &mut out),
         Verb::Bench(args) => bench::run(&args, &mut out),
         Verb::Ci(args) => ci::run(&args, &mut out),

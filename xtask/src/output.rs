@@ -2,10 +2,13 @@
 
 mod progress;
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::process::ExitCode;
 
 use images::Error;
+
+use crate::workspace::Workspace;
 
 pub use progress::Bars;
 
@@ -13,6 +16,8 @@ pub use progress::Bars;
 pub struct Output {
     color: bool,
     bars: Bars,
+    /// Where a bundle was applied there is no cargo: what is to be typed is the program itself.
+    applied: bool,
 }
 
 impl Output {
@@ -20,19 +25,20 @@ impl Output {
     #[expect(clippy::new_without_default, reason = "it reads the environment")]
     pub fn new() -> Self {
         let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-        Output { color, bars: Bars::new() }
+        Output { color, bars: Bars::new(), applied: Workspace::home().is_ok_and(|home| home.applied().is_some()) }
     }
 
     /// A line of the result, to stdout. A closed pipe ends the process quietly, as for any filter.
     pub fn result(&mut self, line: impl AsRef<str>) {
-        if writeln!(std::io::stdout(), "{}", line.as_ref()).is_err() {
+        if writeln!(std::io::stdout(), "{}", self.typed(line.as_ref())).is_err() {
             std::process::exit(0);
         }
     }
 
     /// A line for the person who waits, to stderr.
     pub fn say(&mut self, line: impl AsRef<str>) {
-        self.bars.suspend(|| eprintln!("{}", line.as_ref()));
+        let line = self.typed(line.as_ref());
+        self.bars.suspend(|| eprintln!("{line}"));
     }
 
     /// Where long steps are reported.
@@ -43,7 +49,15 @@ impl Output {
     /// A failure, to stderr.
     pub fn error(&mut self, error: &Error) {
         let (red, off) = if self.color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-        eprintln!("{red}error{off}: {error}");
+        eprintln!("{red}error{off}: {}", self.typed(&error.to_string()));
+    }
+
+    /// A text with commands as they are typed here.
+    fn typed<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match self.applied {
+            true => text.replace("cargo xtask", "./xtask").into(),
+            false => text.into(),
+        }
     }
 
     /// How a program ends: an error is told, and its class is the exit code.

@@ -26,7 +26,7 @@ const COMPOSE: Duration = Duration::from_secs(300);
 
 /// A site, its machine and the Engine that runs it.
 pub struct Stack {
-    /// The checkout.
+    /// The checkout, or what was applied of a bundle.
     pub workspace: Workspace,
     /// Its machine.
     pub machine: Machine,
@@ -41,7 +41,7 @@ pub struct Stack {
 impl Stack {
     /// Reads the site and connects to the Engine.
     pub fn open(site: &SiteArgs) -> Result<Stack> {
-        let workspace = Workspace::find()?;
+        let workspace = Workspace::home()?;
         let machine = Machine::of(&workspace);
         let (folder, site) = site.load()?;
         machine::require(&machine, &["docker", "docker compose"])?;

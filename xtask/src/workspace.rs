@@ -7,26 +7,59 @@ use images::lock::Lock;
 use images::spec::Spec;
 use images::{Class, Error, Result};
 
+use crate::bundle::apply::Applied;
+
 /// The checkout: every path of it is made here.
 #[derive(Clone, Debug)]
 pub struct Workspace {
     root: PathBuf,
 }
 
+fn is_checkout(folder: &Path) -> bool {
+    folder.join("images/src/lock.rs").is_file()
+}
+
 impl Workspace {
     /// The checkout that cargo runs, else the one that the current folder is in.
     pub fn find() -> Result<Self> {
-        let by_cargo = std::env::var_os("CARGO_MANIFEST_DIR").filter(|folder| !folder.is_empty()).map(PathBuf::from);
         let here = std::env::current_dir()?;
-        let starts = by_cargo.iter().chain([&here]);
-        starts
-            .flat_map(|start| start.ancestors())
-            .find(|folder| folder.join("images/src/lock.rs").is_file())
-            .map(|root| Workspace { root: root.to_owned() })
-            .ok_or_else(|| {
-                Error::new(Class::Usage, format!("{} is not inside a checkout of this project", here.display()))
-                    .hint("run it from the folder that holds Cargo.toml and images/")
-            })
+        let found = Self::above(&here, is_checkout);
+        found.ok_or_else(|| {
+            let error = Error::new(Class::Usage, format!("{} is not inside a checkout of this project", here.display()));
+            match Self::home() {
+                Ok(home) => error
+                    .detail(format!("in {} a bundle was applied, which brings no sources", home.root.display()))
+                    .hint("run it where the bundle was made"),
+                Err(_) => error.hint("run it from the folder that holds Cargo.toml and images/"),
+            }
+        })
+    }
+
+    /// Where a site is at home: a checkout, or the folder that a bundle was applied to; else the folder that this program came in.
+    pub fn home() -> Result<Self> {
+        let here = std::env::current_dir()?;
+        let of_program = || {
+            let program = std::env::current_exe().ok()?;
+            program.ancestors().find(|folder| Applied::is(folder)).map(|root| Workspace { root: root.to_owned() })
+        };
+        Self::above(&here, |folder| is_checkout(folder) || Applied::is(folder)).or_else(of_program).ok_or_else(|| {
+            Error::new(
+                Class::Usage,
+                format!("{} is neither inside a checkout of this project nor where a bundle was applied", here.display()),
+            )
+            .hint("run it from the folder that holds Cargo.toml and images/, or from the one that `bundle apply` named")
+        })
+    }
+
+    fn above(here: &Path, is: impl Fn(&Path) -> bool) -> Option<Self> {
+        let by_cargo = std::env::var_os("CARGO_MANIFEST_DIR").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let starts = by_cargo.iter().map(PathBuf::as_path).chain([here]);
+        starts.flat_map(Path::ancestors).find(|folder| is(folder)).map(|root| Workspace { root: root.to_owned() })
+    }
+
+    /// The bundle that was applied here; none in a checkout.
+    pub fn applied(&self) -> Option<Applied> {
+        Applied::is(&self.root).then(|| Applied::new(&self.root))
     }
 
     /// The checkout whose top folder is `root`.

@@ -19,7 +19,7 @@ pub fn name(locked: &Locked, inputs: &Inputs, site: &SiteInputs) -> Result<Strin
 }
 
 /// What a site's CAs add to a tag: eight digits of the SHA-256 of the certificate; of all their fingerprints where there are several.
-fn mark(site: &SiteInputs) -> Result<String> {
+pub(super) fn mark(site: &SiteInputs) -> Result<String> {
     let mut fingerprints = Vec::new();
     for (name, pem) in &site.cas {
         fingerprints.extend(ca_bundle::parse(pem, name, name)?.iter().map(|ca| ca.fingerprint()));

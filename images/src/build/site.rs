@@ -5,15 +5,16 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::identity::mark;
 use super::memory::Memory;
-use super::{ASSEMBLER, SiteInputs};
+use super::{ASSEMBLER, Built, SiteInputs};
 use crate::digest::Digest;
 use crate::entry::{Entry, Node};
-use crate::error::{Class, Error, Result};
+use crate::error::{Class, Context, Error, Result};
 use crate::layer::{Item, Layer, Making, Plan, Section, Source};
-use crate::layout::Layout;
+use crate::layout::{Layout, read_blob};
 use crate::lock::FORMAT;
-use crate::oci::LayerRef;
+use crate::oci::{self, Image, LayerRef};
 use crate::rules::ca_bundle::{self, Certificate};
 use crate::rules::select::Select;
 use crate::tree::{Owned, Tree};
@@ -105,4 +106,37 @@ pub(super) fn site_layer(image: &Remembered, site: &SiteInputs, layout: &Layout,
     let layer = layer.ok_or_else(|| Error::new(Class::Build, "no site layer was made"))?;
     memory.keep(&key, &layer)?;
     Ok((layer, true))
+}
+
+/// Puts a site's CAs on top of an image that lies in `layout` without them, where neither its sources nor its packages are: the result
+/// is what a build with these CAs gives. `below` is what [`super::below_site`] told of it, `config` its configuration, and
+/// `memory` a folder.
+///
+/// # Errors
+/// [`Class::Build`] where `below` is of another image; [`Class::HashMismatch`] where the layout is damaged.
+pub fn add_site(name: &str, config: &Digest, below: &[u8], site: &SiteInputs, layout: &Layout, memory: &Path) -> Result<Built> {
+    let mut image: Remembered = serde_json::from_slice(below)
+        .map_err(|error| Error::new(Class::Build, format!("what is told of {name} is not usable: {error}")))?;
+    let bytes = read_blob(layout.root(), &config.oci())?;
+    let mut runtime: Image =
+        serde_json::from_slice(&bytes).map_err(|error| Error::new(Class::Build, format!("{config} is no configuration: {error}")))?;
+    let diff_ids: Vec<String> = image.layers.iter().map(|layer| layer.digest.oci()).collect();
+    if runtime.rootfs.diff_ids != diff_ids {
+        return Err(Error::new(Class::Build, format!("what is told of {name} is of another image")));
+    }
+    let mut fresh = false;
+    if !site.cas.is_empty() {
+        let memory = Memory { folder: memory.to_owned() };
+        let (layer, made) = site_layer(&image, site, layout, &memory).context(|| name.to_owned())?;
+        fresh = made;
+        runtime.rootfs.diff_ids.push(layer.digest.oci());
+        runtime.history.push(oci::history(&layer.name, &runtime.created));
+        image.layers.push(layer);
+    }
+    let name = format!("{name}{}", mark(site)?);
+    let config = oci::canonical(&runtime);
+    let manifest = oci::canonical(&oci::manifest(&config, &image.layers));
+    let (config, digest) = (layout.put(&config)?, layout.put(&manifest)?);
+    layout.name(&name, digest, manifest.len() as u64)?;
+    Ok(Built { name, manifest: digest, config, layers: image.layers, fresh })
 }

@@ -245,6 +245,26 @@ fn an_image_with_a_sites_ca_lies_beside_the_one_without() {
 }
 
 #[test]
+fn a_sites_ca_that_is_added_later_elsewhere_gives_the_image_that_a_build_with_it_gives() {
+    let world = World::new(&[("base", "1", base()), ("cas", "1", cas())]);
+    let plain = world.build().expect("built");
+    let built = world.build_in(&world.layout("other"), 1, &site()).expect("built");
+    let below = below_site(&world.locked(), &world.store, &Inputs::default()).expect("readable").expect("it was built here");
+    let (layout, memory) = (world.layout("images"), world.root.join("memory"));
+    for fresh in [true, false] {
+        let added = add_site(&plain.name, &plain.config, &below, &site(), &layout, &memory).expect("added");
+        assert_eq!((&added.name, added.manifest, added.config), (&built.name, built.manifest, built.config));
+        assert_eq!((added.layers, added.fresh), (built.layers.clone(), fresh));
+    }
+    let none = add_site(&plain.name, &plain.config, &below, &SiteInputs::default(), &layout, &memory).expect("nothing is added");
+    assert_eq!((none.name, none.manifest), (plain.name.clone(), plain.manifest));
+    let other = add_site(&plain.name, &built.config, &below, &site(), &world.layout("other"), &memory).expect_err("another image");
+    assert!(other.message().contains("another image"), "{other}");
+    world.forget();
+    assert!(below_site(&world.locked(), &world.store, &Inputs::default()).expect("readable").is_none());
+}
+
+#[test]
 fn a_damaged_blob_stops_the_build_and_leaves_no_layer() {
     let world = world();
     world.damage("tool");

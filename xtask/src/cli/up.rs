@@ -4,13 +4,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use images::build::Built;
 use images::{Class, Error, Result};
 
-use super::images::build::load_all;
+use super::images::build::{load, load_all};
 use super::images::options::StoreArgs;
 use super::images::recipe::{Mattermost, RecipeArgs};
 use super::provision::TokenArgs;
 use super::{certs, env, provision};
+use crate::bundle::apply::Applied;
 use crate::doctor::firewall::RelayRule;
 use crate::doctor::{Outcome, gather};
 use crate::engine::{self, Started};
@@ -76,7 +78,8 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     changed = changed.and(set_up?);
     filter(args.firewall, &stack, out)?;
     tell(&stack, &changed, begin, out);
-    if matches!(args.mattermost, Mattermost::Double) {
+    let applied_double = || stack.workspace.applied().is_some_and(|applied| applied.is_double());
+    if matches!(args.mattermost, Mattermost::Double) || applied_double() {
         out.result("Mattermost is played by the API double: it answers programs, and has no pages for people");
     }
     Ok(())
@@ -92,7 +95,7 @@ fn make_files(args: &SiteArgs, out: &mut Output) -> Result<()> {
 
 /// Brings what the stack needs. An Engine that is started by hand goes on when this command has ended.
 fn install(out: &mut Output) -> Result<()> {
-    let workspace = Workspace::find()?;
+    let workspace = Workspace::home()?;
     let machine = Machine::of(&workspace);
     let logs = workspace.target().join("site");
     fs_err::create_dir_all(&logs)?;
@@ -106,19 +109,12 @@ fn install(out: &mut Output) -> Result<()> {
     Ok(())
 }
 
-/// Builds all images, and gives the Engine those that it lacks.
+/// Gives the Engine the images that it lacks: those of the bundle where one was applied, else all are built.
 fn images(args: &Args, stack: &Stack, out: &mut Output) -> Result<PerService<String>> {
-    let mut recipe = RecipeArgs::of_site(
-        &args.site,
-        &stack.site,
-        args.mattermost.clone(),
-        args.without_plugin.clone(),
-        args.offline,
-        args.store.clone(),
-        args.mirrors.clone(),
-    );
-    recipe.layout.clone_from(&args.layout);
-    let built = load_all(&recipe, &stack.workspace, &stack.engine, out)?;
+    let built = match stack.workspace.applied() {
+        Some(applied) => of_bundle(args, &applied, stack, out)?,
+        None => build(args, stack, out)?,
+    };
     let id = |service: Service| {
         let prefix = format!("chatops/{}:", service.name());
         let image = built.iter().find(|image| image.name.starts_with(&prefix));
@@ -130,6 +126,35 @@ fn images(args: &Args, stack: &Stack, out: &mut Output) -> Result<PerService<Str
         alert_gateway: id(Service::AlertGateway)?,
         mattermost: id(Service::Mattermost)?,
     })
+}
+
+/// The images of the bundle, with the site's CA on top.
+fn of_bundle(args: &Args, applied: &Applied, stack: &Stack, out: &mut Output) -> Result<Vec<Built>> {
+    let refuse =
+        |what: &str| Err(Error::new(Class::Usage, format!("{what}: the images are those of the bundle")).hint("say it to bundle create"));
+    match &args.mattermost {
+        Mattermost::File(_) => return refuse("no other Mattermost can be taken"),
+        _ if !args.without_plugin.is_empty() => return refuse("no plugin can be left out"),
+        _ => {}
+    }
+    let ca = stack.folder.ca();
+    let built = applied.images(&fs_err::read(&ca)?, &ca.display().to_string())?;
+    load(&applied.layout(), &built, &stack.engine, out)?;
+    Ok(built)
+}
+
+fn build(args: &Args, stack: &Stack, out: &mut Output) -> Result<Vec<Built>> {
+    let mut recipe = RecipeArgs::of_site(
+        &args.site,
+        &stack.site,
+        args.mattermost.clone(),
+        args.without_plugin.clone(),
+        args.offline,
+        args.store.clone(),
+        args.mirrors.clone(),
+    );
+    recipe.layout.clone_from(&args.layout);
+    load_all(&recipe, &stack.workspace, &stack.engine, out)
 }
 
 /// The first account of an empty server becomes its administrator, whoever makes it. So a server that does not run yet is published

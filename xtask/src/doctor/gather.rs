@@ -32,7 +32,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// Every check that needs no running stack, and no network but to an external database.
 pub fn checks(args: &SiteArgs) -> Result<Vec<Check>> {
-    let workspace = Workspace::find()?;
+    let workspace = Workspace::home()?;
     let machine = Machine::of(&workspace);
     let folder = args.folder();
     let site = crate::site::load(&folder);
@@ -176,7 +176,7 @@ pub fn packet_filter(site: &Site, machine: &Machine) -> Check {
 }
 
 /// Free bytes, for whoever is not root, at a path that exists.
-fn free(path: &Path) -> Option<u64> {
+pub fn free(path: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(path).ok()?;
     disk.f_bavail.checked_mul(disk.f_frsize)
 }

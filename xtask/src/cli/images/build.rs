@@ -63,15 +63,21 @@ pub fn load_all(recipe: &RecipeArgs, workspace: &Workspace, engine: &Engine, out
     let layout = recipe.layout(workspace);
     let built = build_all(&prepared, &layout, all_processors(), out, |_, _| {})?;
     in_the_end(prepared.failures, out)?;
-    for image in built.iter().filter(|image| !engine.has_image(&image.config.oci())) {
-        engine.load(&layout, &image.name, &image.config)?;
-        out.say(format!("loaded {}", image.name));
-    }
+    load(&layout, &built, engine, out)?;
     Ok(built)
 }
 
+/// Gives the Engine the images of a layout that it lacks.
+pub fn load(layout: &Path, built: &[Built], engine: &Engine, out: &mut Output) -> Result<()> {
+    for image in built.iter().filter(|image| !engine.has_image(&image.config.oci())) {
+        engine.load(layout, &image.name, &image.config)?;
+        out.say(format!("loaded {}", image.name));
+    }
+    Ok(())
+}
+
 /// Builds every prepared image into a layout, tells of each, and removes what the layout names no longer.
-fn build_all(
+pub fn build_all(
     prepared: &Prepared,
     layout: &Path,
     threads: usize,

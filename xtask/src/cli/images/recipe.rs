@@ -146,6 +146,12 @@ impl RecipeArgs {
         }
     }
 
+    /// The same images for any site: without a CA.
+    #[must_use]
+    pub fn without_site(self, edition: EditionArgs) -> Self {
+        RecipeArgs { no_ca: true, edition, ..self }
+    }
+
     /// The layout's folder.
     pub fn layout(&self, workspace: &Workspace) -> PathBuf {
         self.layout.clone().unwrap_or_else(|| workspace.target().join("images"))
