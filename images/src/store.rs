@@ -19,7 +19,7 @@ use crate::digest::{Digest, Hashing};
 use crate::error::{Class, Error, Result};
 use crate::lock::{Artefact, Origin};
 pub use fetch::Options;
-pub use http::http_client;
+pub use http::{http_client, http_client_with};
 use temp::Temp;
 
 /// A folder of blobs.

@@ -15,6 +15,7 @@ pub mod nix;
 pub mod output;
 pub mod process;
 pub mod provision;
+pub mod registry;
 pub mod serve;
 pub mod server;
 pub mod site;

@@ -99,6 +99,7 @@ pub const PARTS: &[Part] = &[
     Part { name: "docker compose", why: "starts several containers from one file", from: Source::ComposePlugin },
     Part::debian("skopeo", "inspects and copies our layouts", &["skopeo"]),
     Part::debian("umoci", "unpacks our layouts", &["umoci"]),
+    Part::debian("docker-registry", "a real registry: images are pushed into it", &["docker-registry"]),
     Part::debian("turnutils_uclient", "Coturn's own client: allocates and relays", &["coturn"]),
     Part::debian("chromium", "opens the pages that phones are shown", &["chromium"]),
     Part::debian("certutil", "tells Chromium which CA to trust", &["libnss3-tools"]),

@@ -22,12 +22,17 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// where the administrator put it for every other program. What is fetched is checked by hash or signature besides.
 /// Errors: [`Class::Fetch`], for a proxy variable that is no address.
 pub fn http_client() -> Result<Client> {
+    http_client_with(|builder| builder)
+}
+
+/// The same with more settings, such as a private CA or another patience.
+pub fn http_client_with(settings: impl Fn(ClientBuilder) -> ClientBuilder) -> Result<Client> {
     install_tls();
     let proxies = proxies(|name| std::env::var(name).ok())?;
     let builder = || {
         let agent = concat!("chatops-images/", env!("CARGO_PKG_VERSION"));
         let builder = Client::builder().user_agent(agent).connect_timeout(CONNECT).timeout(SILENCE).no_proxy();
-        proxies.iter().cloned().fold(builder, ClientBuilder::proxy)
+        settings(proxies.iter().cloned().fold(builder, ClientBuilder::proxy))
     };
     // A machine without any CA certificate still fetches over plain HTTP, as Debian's mirrors are used.
     let built = builder().build().or_else(|_| builder().tls_certs_only([]).build());

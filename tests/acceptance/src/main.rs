@@ -22,6 +22,7 @@ mod papers;
 mod pki;
 mod postgres;
 mod python;
+mod registry;
 mod reproducible;
 mod site;
 mod sonarqube;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         database::CLAIMS,
         formats::CLAIMS,
         papers::CLAIMS,
+        registry::CLAIMS,
         turnserver::CLAIMS,
         gateway::CLAIMS,
         docker::CLAIMS,

@@ -9,6 +9,7 @@ pub mod lock;
 pub mod nix;
 pub mod options;
 pub mod provenance;
+pub mod push;
 pub mod recipe;
 pub mod sbom;
 pub mod show;
@@ -41,6 +42,7 @@ enum Verb {
     Sbom(sbom::Args),
     Provenance(provenance::Args),
     Audit(audit::Args),
+    Push(push::Args),
 }
 
 /// Runs the verb.
@@ -57,5 +59,6 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
         Some(Verb::Sbom(args)) => sbom::run(args, out),
         Some(Verb::Provenance(args)) => provenance::run(args, out),
         Some(Verb::Audit(args)) => audit::run(args, out),
+        Some(Verb::Push(args)) => push::run(args, out),
     }
 }

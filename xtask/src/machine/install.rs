@@ -83,17 +83,19 @@ fn debian_packages(machine: &Machine, missing: &[&Part], log: &Path, out: &mut O
             }
         }
     }
-    keep_coturn_from_starting(machine, &packages, log)?;
+    keep_from_starting(machine, &packages, log)?;
     step(&format!("apt-get install {}", packages.join(" ")), out, || {
         let install = apt(machine, &["install", "--yes", "--no-install-recommends"]).args(&packages);
         install.log_to(log).context(|| "installing Debian's packages")
     })
 }
 
-/// Only Coturn's client programs are wanted; its package would open a relay on this machine.
-fn keep_coturn_from_starting(machine: &Machine, packages: &[&str], log: &Path) -> Result<()> {
-    if machine.has_systemd() && packages.contains(&"coturn") {
-        machine.process("systemctl").args(["mask", "coturn.service"]).log_to(log)?;
+/// Only the programs are wanted; these packages would open a relay and a registry on this machine.
+fn keep_from_starting(machine: &Machine, packages: &[&str], log: &Path) -> Result<()> {
+    for service in ["coturn", "docker-registry"] {
+        if machine.has_systemd() && packages.contains(&service) {
+            machine.process("systemctl").args(["mask", &format!("{service}.service")]).log_to(log)?;
+        }
     }
     Ok(())
 }

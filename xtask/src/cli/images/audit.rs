@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use images::{Class, Error, Result, programs};
+use images::{Class, Error, Result};
 use serde::Serialize;
 
+use super::sbom::crates;
 use crate::audit::advisories::{Advisories, Osv};
 use crate::audit::vex::Vex;
 use crate::audit::{Finding, Pinned, Verdict};
@@ -45,7 +46,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     };
     let specs = workspace.read_specs(&[])?;
     let programs = specs.values().flat_map(|spec| &spec.programs).map(|program| program.package.as_str());
-    let crates = programs::crates(workspace.root(), programs)?;
+    let crates = crates(&workspace, programs)?;
     let pinned = Pinned::of(&lock, &crates);
     let mut findings = Vec::new();
     for path in &args.advisories {

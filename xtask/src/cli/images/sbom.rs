@@ -1,16 +1,17 @@
 //! `cargo xtask images sbom NAME`: what is in an image, as SPDX.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use images::contents::{Image, Place, repository};
 use images::file::write_beside;
 use images::lock::Lock;
+use images::programs::{self, Crate};
 use images::sbom::provenance::{self, Source};
 use images::sbom::{self, Subject};
 use images::spec::Spec;
-use images::{Class, Digest, Error, Result, programs};
+use images::{Class, Digest, Error, Result};
 
 use crate::output::Output;
 use crate::process::Process;
@@ -75,11 +76,7 @@ impl Made {
     /// Its SPDX document.
     pub fn sbom(&self) -> Result<Vec<u8>> {
         let names = self.spec.programs.iter().map(|program| program.package.as_str());
-        let mut crates = programs::crates(self.workspace.root(), names)?;
-        for (program, all) in &mut crates {
-            let compiled = compiled(&self.workspace, program)?;
-            all.retain(|one| compiled.contains(&format!("{} v{}", one.name, one.version)));
-        }
+        let crates = crates(&self.workspace, names)?;
         Ok(sbom::bytes(&sbom::document(&self.subject()?, &crates)?))
     }
 
@@ -89,15 +86,21 @@ impl Made {
     }
 }
 
-/// The crates that are compiled into a program, as `name vVERSION`: `Cargo.lock` also has those of other systems and of features
-/// that are off, and only cargo knows which.
-fn compiled(workspace: &Workspace, program: &str) -> Result<BTreeSet<String>> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let tree = Process::new(cargo, workspace.root())
-        .args(["tree", "--quiet", "--locked", "--package", program, "--target", programs::TARGET])
-        .args(["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}"]);
-    let words = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
-    Ok(tree.text()?.lines().map(words).collect())
+/// The crates of others that are compiled into each of the programs `names`: of those that `Cargo.lock` has, also for other systems
+/// and for features that are off, cargo knows which.
+pub fn crates<'a>(workspace: &Workspace, names: impl IntoIterator<Item = &'a str>) -> Result<BTreeMap<String, Vec<Crate>>> {
+    let mut crates = programs::crates(workspace.root(), names)?;
+    for (program, all) in &mut crates {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let tree = Process::new(cargo, workspace.root())
+            .args(["tree", "--quiet", "--locked", "--offline", "--package", program, "--target", programs::TARGET])
+            .args(["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}"])
+            .text()?;
+        // `name vVERSION`, and for some a place.
+        let compiled: BTreeSet<String> = tree.lines().map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect();
+        all.retain(|one| compiled.contains(&format!("{} v{}", one.name, one.version)));
+    }
+    Ok(crates)
 }
 
 /// What this checkout is: its commit, if git knows one, and the locks.
