@@ -4,6 +4,7 @@
 //! a fuzzer; the tests below replay the committed corpora.
 
 use std::io::{Cursor, Read};
+use std::path::Path;
 
 use crate::entry::{self, Entry, Limited, Node};
 use crate::lock::Lock;
@@ -180,6 +181,50 @@ fn checked_entry(entry: Entry, content: &mut dyn Read) -> Result<()> {
     })?;
     assert_eq!(back.map(|back| (back.path, back.node)), Some((bare.path, bare.node)), "what is written is read");
     Ok(())
+}
+
+/// Hands every file of the corpora of `targets` to its body; `folder` is `tests/fuzz`.
+///
+/// # Panics
+/// Where a body does, for a corpus that is empty, and for corpora that have grown too large to be committed.
+#[expect(clippy::expect_used, reason = "it is a test's")]
+pub fn replay(targets: &[(&str, Body)], folder: &Path) {
+    let mut bytes = 0;
+    for (target, body) in targets {
+        let mut count = 0;
+        for file in fs_err::read_dir(folder.join("corpus").join(target)).expect("a corpus") {
+            let path = file.expect("an entry").path();
+            let data = fs_err::read(&path).expect("readable");
+            // What a fuzzer found on this machine is named by its SHA-1 and not committed.
+            if path.file_name().is_some_and(|name| name.len() != 40) {
+                bytes += data.len();
+            }
+            count += 1;
+            if let Err(panic) = std::panic::catch_unwind(|| body(&data)) {
+                eprintln!("{}", path.display());
+                std::panic::resume_unwind(panic);
+            }
+        }
+        assert!(count > 0, "the corpus of {target} is empty");
+    }
+    assert!(bytes < 1 << 20, "the corpora have {bytes} bytes");
+}
+
+/// Looks whether the fuzzer has each of the `targets` of a crate, and none that the crate does not have.
+///
+/// # Panics
+/// Where it does not.
+#[expect(clippy::expect_used, reason = "it is a test's")]
+pub fn wired(targets: &[(&str, Body)], krate: &str, folder: &Path) {
+    let read = |path: &Path| fs_err::read_to_string(path).expect("readable");
+    let manifest = read(&folder.join("Cargo.toml"));
+    for (target, _) in targets {
+        let file = read(&folder.join(format!("fuzz_targets/{target}.rs")));
+        assert!(file.contains(&format!("{krate}::fuzzing::{target}(data)")), "{target}");
+        assert!(manifest.contains(&format!("name = \"{target}\"\n")), "{target}");
+    }
+    let files = fs_err::read_dir(folder.join("fuzz_targets")).expect("a folder").map(|file| read(&file.expect("an entry").path()));
+    assert_eq!(files.filter(|file| file.contains(&format!(" {krate}::fuzzing::"))).count(), targets.len());
 }
 
 #[cfg(test)]

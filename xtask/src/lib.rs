@@ -8,6 +8,8 @@ pub mod database;
 pub mod doctor;
 pub mod double;
 pub mod engine;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzzing;
 pub mod integrations;
 pub mod machine;
 pub mod mirror;

@@ -206,25 +206,7 @@ fn every_file_of_every_corpus_is_read_without_a_panic() {
                 .for_each(|(name, bytes)| fs_err::write(corpus.join(name), bytes).unwrap());
         }
     }
-    let mut bytes = 0;
-    for (target, body) in TARGETS {
-        let mut count = 0;
-        for file in fs_err::read_dir(folder().join("corpus").join(target)).unwrap() {
-            let path = file.unwrap().path();
-            let data = fs_err::read(&path).unwrap();
-            // What a fuzzer found on this machine is named by its SHA-1 and not committed.
-            if path.file_name().is_some_and(|name| name.len() != 40) {
-                bytes += data.len();
-            }
-            count += 1;
-            if let Err(panic) = std::panic::catch_unwind(|| body(&data)) {
-                eprintln!("{}", path.display());
-                std::panic::resume_unwind(panic);
-            }
-        }
-        assert!(count > 0, "the corpus of {target} is empty");
-    }
-    assert!(bytes < 1 << 20, "the corpora have {bytes} bytes");
+    replay(&TARGETS, &folder());
 }
 
 /// Fresh seeds reach the end of each reader: a corpus of refused files would prove little.
@@ -257,11 +239,5 @@ fn good_seeds_are_accepted() {
 
 #[test]
 fn every_target_can_be_fuzzed() {
-    let manifest = fs_err::read_to_string(folder().join("Cargo.toml")).unwrap();
-    for (target, _) in TARGETS {
-        let file = fs_err::read_to_string(folder().join(format!("fuzz_targets/{target}.rs"))).unwrap();
-        assert!(file.contains(&format!("images::fuzzing::{target}(data)")), "{target}");
-        assert!(manifest.contains(&format!("name = \"{target}\"\n")), "{target}");
-    }
-    assert_eq!(fs_err::read_dir(folder().join("fuzz_targets")).unwrap().count(), TARGETS.len());
+    wired(&TARGETS, "images", &folder());
 }
