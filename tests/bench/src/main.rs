@@ -2,6 +2,7 @@
 //! docs/benchmark.md says how to read it.
 
 mod ar;
+mod bundle;
 mod floor;
 mod gateway;
 mod html;
@@ -35,7 +36,7 @@ struct Cli {
     /// Runs of each measurement
     #[arg(long, value_name = "N")]
     runs: usize,
-    /// Images: coturn, postgres, mattermost, and alert-gateway under load; all of them where none is named
+    /// Images: coturn, postgres, mattermost; alert-gateway under load, bundle; all of them where none is named
     #[arg(long, value_name = "IMAGE", num_args = 1..)]
     only: Vec<String>,
     /// Leave the other builders out
@@ -62,6 +63,18 @@ fn run(cli: &Cli, out: &mut Output) -> Result<()> {
                 let error = error.context(gateway::NAME);
                 out.error(&error);
                 report.not_run.push((gateway::NAME.to_owned(), error.message().to_owned()));
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    if wanted(bundle::NAME) {
+        out.say(format!("{}: packing, checking", bundle::NAME));
+        match bundle::possible().and_then(|()| bundle::measure(&bench)) {
+            Ok(measured) => report.bundle = Some(measured),
+            Err(error) => {
+                let error = error.context(bundle::NAME);
+                out.error(&error);
+                report.not_run.push((bundle::NAME.to_owned(), error.message().to_owned()));
                 first_error.get_or_insert(error);
             }
         }

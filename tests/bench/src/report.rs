@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use images::Result;
 use serde::Serialize;
 
+use crate::bundle::Figures;
 use crate::floor::Floor;
 use crate::gateway::Gateway;
 use crate::measure::Sample;
@@ -31,6 +32,8 @@ pub struct Report {
     pub runs: usize,
     /// The alert gateway under load, where it was measured.
     pub gateway: Option<Gateway>,
+    /// The bundle, where it was measured.
+    pub bundle: Option<Figures>,
     /// In the order of measuring.
     pub images: Vec<Image>,
     /// What is not here, and why or what brings it.
@@ -70,7 +73,7 @@ pub struct Line {
 impl Report {
     /// Without images yet.
     pub fn new(runs: usize) -> Result<Report> {
-        Ok(Report { format: 2, machine: machine()?, runs, gateway: None, images: Vec::new(), not_run: Vec::new() })
+        Ok(Report { format: 2, machine: machine()?, runs, gateway: None, bundle: None, images: Vec::new(), not_run: Vec::new() })
     }
 
     /// For people.
@@ -80,6 +83,7 @@ impl Report {
             let _ = writeln!(text, "{name:<10} {value}");
         }
         text.extend(self.gateway.as_ref().map(Gateway::table));
+        text.extend(self.bundle.as_ref().map(Figures::table));
         for image in &self.images {
             let _ = writeln!(text, "\n{}", image.heading());
             let _ = writeln!(text, "  {:<14} {:<30} {:>9} {:>19} {:>8} {:>8}  ", "", "", "median", "min … max", "× floor", "× peer");
@@ -218,6 +222,7 @@ pub mod tests {
         Report {
             format: 2,
             gateway: None,
+            bundle: None,
             machine: vec![("processor".into(), "a <fast> one".into())],
             runs: 3,
             images: vec![image],

@@ -8,13 +8,13 @@ use super::beside;
 use crate::output::Output;
 use crate::workspace::Workspace;
 
-/// Measure image builds beside the floor of this machine and beside other builders, and the alert gateway under load
+/// Measure image builds beside the floor of this machine and beside other builders, the alert gateway under load, and the bundle
 ///
 /// Builders that are not installed are named with what brings them. Nothing here fails because something is slow: the table on
 /// standard output says what is over its bar, and target/bench/report.html shows it. Wants a machine that does nothing else.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Measure these only: coturn, postgres, mattermost, and alert-gateway under load
+    /// Measure these only: coturn, postgres, mattermost, alert-gateway under load, and the bundle
     #[arg(long, value_name = "IMAGE", num_args = 1..)]
     only: Vec<String>,
     /// Runs of each measurement; medians are shown
