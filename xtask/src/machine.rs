@@ -89,6 +89,8 @@ pub const PARTS: &[Part] = &[
     Part::debian("openssl", "makes certificates for tests", &["openssl"]),
     Part::debian("keytool", "reads our truststores as Java does", &["default-jre-headless"]),
     Part::debian("gpgv", "checks our reading of signatures", &["gpgv"]),
+    Part::debian("minisign", "signs bundles, and checks our signatures", &["minisign"]),
+    Part::debian("zstd", "reads our bundles", &["zstd"]),
     Part::debian("gpg", "makes signatures for tests", &["gnupg", "gpg"]),
     Part::debian("ip", "makes network namespaces", &["iproute2"]),
     Part::debian("unshare", "takes the network away from a build", &["util-linux"]),

@@ -3,6 +3,7 @@
 //! Mattermost's release cannot be fetched by a test, so its place is taken by the API double (`--mattermost double`), and every claim
 //! here is one about the stack with the double.
 
+mod bundle;
 mod faults;
 mod linked;
 mod phones;
@@ -27,6 +28,7 @@ use crate::world::World;
 
 /// What the claims about clients need.
 const CLIENTS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "nft", "node", "@mattermost/client"];
+const BUNDLE: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "minisign", "tar", "zstd"];
 const DATABASE: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "nft", "initdb", "psql", "openssl"];
 const NEEDS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "python3", "nft"];
 
@@ -45,6 +47,10 @@ pub const CLAIMS: &[Claim] = &[
     claim("stack::up_that_is_killed_anywhere_is_finished_by_the_next_one", killed),
     claim("stack::what_is_in_the_way_is_named_before_anything_starts", in_the_way),
     Claim { needs: DATABASE, ..claim("stack::up_with_an_external_database_ends_provisioned", external_database) },
+    Claim {
+        needs: BUNDLE,
+        ..claim("stack::a_bundle_in_a_root_without_network_and_tools_ends_provisioned_and_so_does_its_successor", bundle::crosses)
+    },
     claim("lab::each_router_translates_for_every_destination_anew_and_lets_nobody_else_in", phones::routers),
     claim("stack::down_keeps_the_data_and_with_volumes_leaves_nothing", down),
 ];

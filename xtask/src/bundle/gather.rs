@@ -33,6 +33,8 @@ pub struct Wanted<'a> {
     pub images: Vec<(Built, Option<Vec<u8>>)>,
     /// The site that the bundle is for, and its CA.
     pub site: Option<(Site, Certificate)>,
+    /// What an auditor asks for: name below `papers/`, and bytes.
+    pub papers: Vec<(String, Vec<u8>)>,
     /// The static program.
     pub program: &'a Path,
     /// The list of the bundle that the other side has.
@@ -48,7 +50,9 @@ pub fn gather(wanted: &Wanted) -> Result<(List, Vec<Content>)> {
     let images = layout(wanted, &mut parts)?;
     documents(wanted.workspace, &mut parts)?;
     templates(wanted, &images, &mut parts)?;
-    papers(&mut parts)?;
+    for (name, paper) in &wanted.papers {
+        put(&mut parts, &format!("papers/{name}"), Content::Bytes(paper.clone()))?;
+    }
     let sums: String = parts.values().map(|(part, _)| format!("{}  {}\n", part.sha256, part.path)).collect();
     put(&mut parts, "SHA256SUMS", Content::Bytes(sums.into_bytes()))?;
 
@@ -176,11 +180,6 @@ fn templates(wanted: &Wanted, images: &[Image], parts: &mut Parts) -> Result<()>
             put(parts, &format!("onboarding/{name}"), Content::Bytes(bytes))?;
         }
     }
-    Ok(())
-}
-
-/// What an auditor asks for. Further papers are added here, below `papers/`.
-fn papers(_parts: &mut Parts) -> Result<()> {
     Ok(())
 }
 

@@ -84,3 +84,35 @@ fn ask(new: &List, before: &List, to: &Path, out: &mut Output) -> Result<()> {
         false => Err(refuse("the answer was another")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use images::Digest;
+
+    use super::*;
+    use crate::bundle::list::{FORMAT, Source};
+
+    #[test]
+    fn an_older_bundle_over_a_newer_one_is_asked_about() {
+        let of = |time: Option<u64>| List {
+            format: FORMAT,
+            version: "0.1.0".into(),
+            source: time.map(|time| Source { revision: Digest::of("r").to_string(), time, changed: false }),
+            ca: None,
+            since: None,
+            images: Vec::new(),
+            parts: Vec::new(),
+            earlier: Vec::new(),
+            program: None,
+        };
+        let (old, new, nowhere) = (of(Some(1_700_000_000)), of(Some(1_700_000_001)), of(None));
+        assert!(is_older(&old, &new));
+        for (bundle, in_use) in [(&new, &old), (&new, &new), (&nowhere, &new), (&old, &nowhere)] {
+            assert!(!is_older(bundle, in_use));
+        }
+        let error = ask(&old, &new, Path::new("chatops"), &mut Output::new()).unwrap_err();
+        assert_eq!(error.class(), Class::Usage);
+        assert!(error.to_string().contains("in use  ") && error.to_string().contains("2023-11-14T22:13:20Z"), "{error}");
+        assert!(error.to_string().contains("--older applies it"), "{error}");
+    }
+}

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use images::build::below_site;
+use images::contents::{Place, repository};
+use images::file::write_beside;
 use images::progress::human;
 use images::{Class, Error, Result};
 
@@ -12,6 +14,8 @@ use crate::bundle::{Bundle, Trust, write};
 use crate::cli::images::build::{all_processors, build_all, in_the_end, programs_folder};
 use crate::cli::images::options::{EditionArgs, StoreArgs};
 use crate::cli::images::recipe::{Mattermost, RecipeArgs};
+use crate::cli::images::sbom::Made;
+use crate::double;
 use crate::mirror::MirrorArgs;
 use crate::nix::shim::static_xtask;
 use crate::output::Output;
@@ -37,6 +41,9 @@ pub struct Args {
     /// Which Mattermost: the lock's `release`, the API `double` (for tests), or a FILE in the vendor's layout
     #[arg(long, value_name = "release|double|FILE", default_value = "release")]
     mattermost: Mattermost,
+    /// The version that the API double plays
+    #[arg(long, value_name = "VERSION", default_value = double::VERSIONS[0], value_parser = double::VERSIONS)]
+    double_version: String,
     #[command(flatten)]
     edition: EditionArgs,
     /// Leave out a plugin that the image's spec names. May be given several times
@@ -76,6 +83,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
         images.push((built, below));
     }
     in_the_end(prepared.failures, out)?;
+    let papers = papers(&workspace, &layout, images.iter().map(|(built, _)| built.name.as_str()), out)?;
     let program = match &args.program {
         Some(program) => program.clone(),
         None => static_xtask(&workspace, args.offline)?,
@@ -85,14 +93,15 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
         layout: &layout,
         images,
         site,
+        papers,
         program: &program,
         since: since.as_ref().map(|bundle| &bundle.list),
     };
     let (list, contents) = gather(&wanted)?;
     let path = args.output.clone().unwrap_or_else(|| workspace.target().join("bundle").join(format!("chatops-{}.tar.zst", list.version)));
     write::write(&path, &list, &contents, pace(out))?;
-    let beside = path.with_file_name(gather::PROGRAM);
-    fs_err::copy(&program, &beside)?;
+    // It may be the one that lies there already.
+    write_beside(&path.with_file_name(gather::PROGRAM), &fs_err::read(&program)?, 0o755)?;
     let size = fs_err::metadata(&path)?.len();
     let left_out = match list.earlier.len() {
         0 => String::new(),
@@ -104,6 +113,24 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     }
     out.say(format!("not signed yet: cargo xtask bundle sign {} --key KEY", path.display()));
     Ok(())
+}
+
+/// What an auditor asks for, of each image. Further papers are added here: list, checksums and `--since` follow.
+fn papers<'a>(
+    workspace: &Workspace,
+    layout: &Path,
+    images: impl Iterator<Item = &'a str>,
+    out: &mut Output,
+) -> Result<Vec<(String, Vec<u8>)>> {
+    let place = Place::open(layout)?;
+    let mut all = Vec::new();
+    for image in images {
+        let made = Made::read(workspace, &place, image)?;
+        let name = repository(image);
+        all.push((format!("{name}.spdx.json"), made.sbom()?));
+        all.push((format!("{name}.provenance.json"), made.provenance(out)?));
+    }
+    Ok(all)
 }
 
 /// A site and its CA.
@@ -135,6 +162,7 @@ impl Args {
             self.mirrors.clone(),
         );
         recipe.layout.clone_from(&self.layout);
+        recipe.double_version.clone_from(&self.double_version);
         Ok(match site {
             Some(_) => recipe,
             None => recipe.without_site(self.edition.clone()),

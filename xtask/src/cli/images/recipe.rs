@@ -42,7 +42,7 @@ pub struct RecipeArgs {
     mattermost: Mattermost,
     /// The version that the API double plays
     #[arg(long, value_name = "VERSION", default_value = double::VERSIONS[0], value_parser = double::VERSIONS)]
-    double_version: String,
+    pub double_version: String,
     #[command(flatten)]
     edition: EditionArgs,
     /// Leave out a plugin that the spec names. May be given several times
