@@ -7,6 +7,7 @@ mod address;
 mod client;
 pub mod compress;
 mod credentials;
+pub mod pull;
 pub mod push;
 
 pub use address::Address;

@@ -8,11 +8,15 @@ use std::time::Duration;
 
 use images::{Digest, Result};
 use serde_json::{Value, json};
+use xtask::engine::api::Engine;
+use xtask::output::Output;
 use xtask::process::{Process, Running};
+use xtask::registry::pull::pull;
+use xtask::registry::{Address, Client, Login, Patience};
 
 use crate::claims::{Claim, wait_for};
 use crate::pki::Ca;
-use crate::world::{NAMES, World};
+use crate::world::{NAMES, World, parse};
 
 const fn claim(name: &'static str, proves: fn(&World) -> Result<()>) -> Claim {
     Claim { name, needs: &["docker-registry", "openssl", "skopeo"], root: false, engine: false, proves }
@@ -24,7 +28,17 @@ pub const CLAIMS: &[Claim] = &[
     claim("registry::sbom_and_provenance_hang_on_the_image_and_skopeo_reads_them", papers_hang),
     claim("registry::a_compressed_layer_has_the_same_digest_again_and_unpacks_to_ours", compressed_is_the_same),
     claim("registry::a_wrong_password_another_ca_and_a_lock_that_disagrees_are_told_before_anything_is_sent", refusals_are_told),
+    PULLED,
 ];
+
+/// By the Engine on this machine, which does not ask a registry on loopback for its certificate.
+const PULLED: Claim = Claim {
+    name: "registry::the_engine_gets_by_digest_what_was_pushed_and_what_was_not_is_named",
+    needs: &["docker-registry", "openssl", "docker"],
+    root: true,
+    engine: true,
+    proves: pulled_by_digest,
+};
 
 /// `me` with the password `open sesame`, for a registry that lives for seconds.
 const HTPASSWD: &str = "me:$2b$04$abcdefghijklmnopqrstuu/LVz6MZlItEy42I2juLihZ66HnQx/cy\n";
@@ -264,5 +278,34 @@ fn refusals_are_told(world: &World) -> Result<()> {
     let certs = registry.folder.path().join("certs").display().to_string();
     let tags = registry.skopeo(&["list-tags", "--cert-dir", &certs, &format!("docker://{}/chatops/alert-gateway", registry.host)]);
     assert!(!tags.outcome()?.success(), "a repository was made");
+    Ok(())
+}
+
+fn pulled_by_digest(world: &World) -> Result<()> {
+    let registry = Registry::start(world)?;
+    let ca = registry.folder.path().join("registry.ca.pem");
+    // With a CA of this claim alone: no other claim has this image, and none misses it afterwards.
+    let layout = registry.folder.path().join("layout");
+    let build = world.images_verb(&["alert-gateway", "--json", "--ca", ca.to_str().unwrap()])?;
+    let built = build.arg("--layout").arg(&layout).arg("--store").arg(world.store()).text()?;
+    let image = parse(&built).remove("alert-gateway").unwrap();
+    assert!(image.name.contains("-ca"), "{}", image.name);
+    let push = world.images_verb(&["push", &format!("{}/team", registry.host), "--no-papers", "--layout", layout.to_str().unwrap()])?;
+    push.arg("--ca").arg(&ca).env("DOCKER_CONFIG", registry.folder.path().join("docker")).capture()?;
+
+    let login = Login::find(&registry.host, &registry.folder.path().join("docker"))?;
+    let client = Client::connect(Address::parse(&format!("{}/team", registry.host))?, Some(&ca), login, Patience::default())?;
+    let engine = Engine::connect()?;
+    assert!(!engine.has_image(&image.config.oci()));
+    let docker = world.machine.process("docker").env("DOCKER_CONFIG", registry.folder.path().join("docker"));
+    for _ in 0..2 {
+        let got = pull(&client, &image.name, &engine, &docker, &mut Output::new())?;
+        assert_eq!((got.manifest, got.config), (image.manifest, image.config));
+        assert!(engine.has_image(&image.config.oci()) && engine.has_image(&image.name));
+    }
+    docker.clone().args(["image", "rm", "--force", &image.config.oci()]).capture()?;
+    let other = image.name.replace(':', ":9");
+    let error = pull(&client, &other, &engine, &docker, &mut Output::new()).unwrap_err().to_string();
+    assert!(error.contains("is not in the registry") && error.contains("images push"), "{error}");
     Ok(())
 }

@@ -19,6 +19,8 @@ use crate::engine::{self, Started};
 use crate::machine::{self, Machine};
 use crate::mirror::MirrorArgs;
 use crate::output::Output;
+use crate::registry::pull::pull;
+use crate::registry::{self, Address};
 use crate::server::{Client, Endpoint, Patience, plugins, settings, start};
 use crate::site::compose::Reach;
 use crate::site::env::environments;
@@ -46,6 +48,10 @@ pub struct Args {
     /// Folder of the OCI layout [default: target/images]
     #[arg(long, value_name = "DIR")]
     layout: Option<PathBuf>,
+    /// Pull the images from a registry, by digest, instead of building them: those with this site's CA, as `images push` has left
+    /// them there
+    #[arg(long, value_name = "HOST[/PREFIX]", conflicts_with_all = ["layout", "offline"])]
+    registry: Option<String>,
     #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
@@ -135,6 +141,7 @@ fn of_bundle(args: &Args, applied: &Applied, stack: &Stack, out: &mut Output) ->
     match &args.mattermost {
         Mattermost::File(_) => return refuse("no other Mattermost can be taken"),
         _ if !args.without_plugin.is_empty() => return refuse("no plugin can be left out"),
+        _ if args.registry.is_some() => return refuse("no registry is asked"),
         _ => {}
     }
     let ca = stack.folder.ca();
@@ -153,6 +160,12 @@ fn build(args: &Args, stack: &Stack, out: &mut Output) -> Result<Vec<Built>> {
         args.store.clone(),
         args.mirrors.clone(),
     );
+    if let Some(registry) = &args.registry {
+        let client = registry::Client::by_docker(Address::parse(registry)?, None)?;
+        let names = recipe.image_names(&stack.workspace)?;
+        let docker = stack.machine.process("docker");
+        return names.iter().map(|name| pull(&client, name, &stack.engine, &docker, out)).collect();
+    }
     recipe.layout.clone_from(&args.layout);
     load_all(&recipe, &stack.workspace, &stack.engine, out)
 }

@@ -87,6 +87,14 @@ impl From<Error> for Trouble {
 }
 
 impl Client {
+    /// The registry at `address` with what Docker's settings say: credentials, and the private CA, unless `ca` is another.
+    pub fn by_docker(address: Address, ca: Option<&Path>) -> Result<Self> {
+        let login = Login::folder().map(|folder| Login::find(&address.host, &folder)).transpose()?.flatten();
+        let own = Path::new("/etc/docker/certs.d").join(&address.host).join("ca.crt");
+        let ca = ca.map(Path::to_owned).or_else(|| Some(own).filter(|file| file.is_file()));
+        Client::connect(address, ca.as_deref(), login, Patience::default())
+    }
+
     /// Finds the registry and what it wants to know. `ca` is trusted besides what this machine trusts.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use super::sbom::Made;
 use crate::output::Output;
 use crate::registry::compress::Compression;
 use crate::registry::push::{Known, Parcel, Pushed, push};
-use crate::registry::{Address, Client, Login, Patience};
+use crate::registry::{Address, Client};
 use crate::workspace::Workspace;
 
 /// Push images of the layout into a registry, with SBOM and provenance beside each
@@ -83,10 +83,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
         }
         parcels.push(parcel);
     }
-    let login = Login::folder().map(|folder| Login::find(&address.host, &folder)).transpose()?.flatten();
-    let by_docker = PathBuf::from("/etc/docker/certs.d").join(&address.host).join("ca.crt");
-    let ca = args.ca.clone().or_else(|| Some(by_docker).filter(|file| file.is_file()));
-    let client = Client::connect(address, ca.as_deref(), login, Patience::default())?;
+    let client = Client::by_docker(address, args.ca.as_deref())?;
     let known = Known::default();
     for parcel in &parcels {
         let pushed = push(&client, parcel, &known, args.connections, out.progress())?;

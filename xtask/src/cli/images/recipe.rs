@@ -186,6 +186,34 @@ impl RecipeArgs {
         Ok(Prepared { store, site, images, failures })
     }
 
+    /// What the images are called, without building any: a registry has them under these names.
+    ///
+    /// # Errors
+    /// [`Class::Usage`] for a release from a file, whose image nobody but its builder can name.
+    pub fn image_names(&self, workspace: &Workspace) -> Result<Vec<String>> {
+        if let Mattermost::File(file) = &self.mattermost {
+            return Err(Error::new(Class::Usage, format!("{} is built, not pulled", file.display())).hint("without --registry"));
+        }
+        let (lock, site) = (workspace.read_lock()?, site_inputs(&self.cas()?)?);
+        let mut names = Vec::new();
+        for (name, spec) in workspace.read_specs(&self.names)? {
+            // A name has versions in it, and no digest and no plugin.
+            let program = |package: &str| {
+                let version = env!("CARGO_PKG_VERSION").to_owned();
+                (package.to_owned(), Program { path: PathBuf::new(), sha256: Digest::of(""), version })
+            };
+            let mut inputs = Inputs { programs: spec.programs.iter().map(|one| program(&one.package)).collect(), ..Inputs::default() };
+            if self.is_double() && !spec.releases.is_empty() {
+                let version = self.double_version.clone();
+                inputs.release = Some(ReleaseFile { origin: StandIn::Double, path: PathBuf::new(), sha256: Digest::of(""), version });
+            }
+            let plugins: Vec<String> = spec.plugins.iter().map(|plugin| plugin.artefact.clone()).collect();
+            let locked = lock.bind(&name, spec, &self.edition.edition, &plugins)?;
+            names.push(images::build::name(&locked, &inputs, &site)?);
+        }
+        Ok(names)
+    }
+
     /// The same recipe for `names` as arguments of another process, which may stand in another folder. Mirrors are left out:
     /// what was prepared is in the store.
     pub fn arguments(&self, names: impl IntoIterator<Item = String>, workspace: &Workspace) -> Result<Vec<OsString>> {
@@ -396,4 +424,37 @@ fn site_inputs(cas: &[PathBuf]) -> Result<SiteInputs> {
         }
     }
     Ok(site)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        recipe: RecipeArgs,
+    }
+
+    #[test]
+    fn names_are_known_before_anything_is_built() {
+        let workspace = Workspace::find().unwrap();
+        let names = |args: &[&str]| {
+            let line = Line::try_parse_from([&["x", "--mattermost", "double"], args].concat()).unwrap();
+            line.recipe.image_names(&workspace).unwrap()
+        };
+        let lock = workspace.read_lock().unwrap();
+        let coturn = images::build::upstream(&lock.artefact(Kind::Deb, "coturn").unwrap().version).to_owned();
+        let own = env!("CARGO_PKG_VERSION");
+        let all = names(&["--no-ca"]);
+        assert_eq!(all[..2], [format!("chatops/alert-gateway:{own}"), format!("chatops/coturn:{coturn}")]);
+        assert_eq!(all[2], format!("chatops/mattermost:{}-double", double::VERSIONS[0]));
+        let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/tests/data/root.pem");
+        let marked = names(&["coturn", "--ca", ca]);
+        assert!(marked[0].starts_with(&format!("chatops/coturn:{coturn}-ca")), "{marked:?}");
+        let file = Line::try_parse_from(["x", "--mattermost", "some.tar.gz"]).unwrap();
+        assert_eq!(file.recipe.image_names(&workspace).unwrap_err().class(), Class::Usage);
+    }
 }
