@@ -92,11 +92,34 @@ mod tests {
 
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+        /// What a person who edits, or a disk that lies, makes of a good file.
+        #[test]
+        fn a_file_with_pieces_cut_moved_or_changed_is_read_without_a_panic(
+            target in 0..TARGETS.len(),
+            file in 0..100usize,
+            cuts in proptest::collection::vec((0..4096usize, 0..64usize, 0..4096usize), 1..6),
+            byte in proptest::num::u8::ANY,
+        ) {
+            let (name, body) = TARGETS[target];
+            let entries = fs_err::read_dir(folder().join("corpus").join(name)).unwrap();
+            let mut files: Vec<PathBuf> = entries.map(|file| file.unwrap().path()).collect();
+            files.sort();
+            let mut data = fs_err::read(&files[file % files.len()]).unwrap();
+            for (from, length, to) in cuts {
+                let from = from % data.len();
+                let piece: Vec<u8> = data.drain(from..(from + length).min(data.len())).collect();
+                let to = to % (data.len() + 1);
+                data.splice(to..to, if length % 3 == 0 { Vec::new() } else { piece });
+                data.insert(to, if length % 2 == 0 { byte & 0x7f } else { b'\n' });
+            }
+            body(&data);
+        }
+
         #[test]
         fn settings_of_any_value_come_to_a_site(
             name in "(mattermost\\['(service_site_url|uid|gid|sql_data_source|gitlab_auth_endpoint|gitlab_enable|gitlab_id|gitlab_secret|\
-                email_smtp_server|email_feedback_email|email_smtp_port|email_smtp_username|team_site_name|plugin_plugins|plugin_plugin_states|\
-                database_name|email_connection_security|log_advanced_logging_json|ldap_bind_password)'\\] =|mattermost_external_url)",
+                email_smtp_server|email_feedback_email|email_smtp_port|email_smtp_username|team_site_name|plugin_plugins|\
+                plugin_plugin_states|database_name|email_connection_security|log_advanced_logging_json|ldap_bind_password)'\\] =|mattermost_external_url)",
             value in "(https?://)?[a-z0-9.:@/?#%=&\\[\\]{}\" $,]{0,24}",
         ) {
             let value = value.replace('\'', "");

@@ -72,6 +72,15 @@ pub(super) fn quoted_list<'a>(texts: impl IntoIterator<Item = &'a str>) -> Strin
     format!("[{}]", texts.into_iter().map(quoted).collect::<Vec<_>>().join(", "))
 }
 
+/// Why a TOML value of ours, which is JSON too, cannot stand in an environment file.
+fn uncarried(value: &str) -> Option<String> {
+    match serde_json::from_str(value).ok()? {
+        serde_json::Value::String(text) => env_file::wrong(&text),
+        serde_json::Value::Array(texts) => texts.iter().filter_map(serde_json::Value::as_str).find_map(env_file::wrong),
+        _ => None,
+    }
+}
+
 /// As Go's `strconv.ParseBool` reads it.
 pub(super) fn switch(text: &str) -> Option<bool> {
     match (Form::Bool.wrong(text), text.starts_with(['1', 't', 'T'])) {
@@ -149,6 +158,10 @@ impl Draft {
 
     /// Sets keys of `site.toml`, all of them or, where one does not fit, none: then why. Values are TOML.
     pub(super) fn keys(&mut self, keys: &[(&'static str, &'static str, String)]) -> Result<(), String> {
+        // Most of them end in an environment file.
+        if let Some(found) = keys.iter().find_map(|(.., value)| uncarried(value)) {
+            return Err(format!("no environment file can carry it: found {found}"));
+        }
         let before = self.keys.clone();
         self.keys.extend(keys.iter().map(|(section, key, value)| ((*section, *key), value.clone())));
         let fits = parse("site.toml", &self.toml("a file"), || Ok(vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))]));

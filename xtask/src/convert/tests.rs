@@ -376,6 +376,7 @@ fn what_mattermost_11_would_ignore_or_refuse_is_dropped() {
         ("mattermost['email_invite_salt'] = 'hush'", "since version 4"),
         ("mattermost['team_site_nam'] = 'x'", "did you mean MM_TEAMSETTINGS_SITENAME?"),
         ("mattermost['team_site_name'] = '$5'", "found a $, which Compose would replace; set it in the System Console"),
+        ("external_url 'https://git$lab.example.com'", "found a $, which Compose would replace"),
         ("mattermost['file_public_link_salt'] = 'hush'", "public links have to be shared again"),
         ("mattermost['team_site_name'] = \"#{x}\"", "a string with interpolation"),
         ("mattermost['team_site_name'] = ENV['X']", "a call, and nothing is run"),
