@@ -119,7 +119,8 @@ mod tests {
         fn settings_of_any_value_come_to_a_site(
             name in "(mattermost\\['(service_site_url|uid|gid|sql_data_source|gitlab_auth_endpoint|gitlab_enable|gitlab_id|gitlab_secret|\
                 email_smtp_server|email_feedback_email|email_smtp_port|email_smtp_username|team_site_name|plugin_plugins|\
-                plugin_plugin_states|database_name|email_connection_security|log_advanced_logging_json|ldap_bind_password)'\\] =|mattermost_external_url)",
+                plugin_plugin_states|database_name|email_connection_security|\
+                log_advanced_logging_json|ldap_bind_password)'\\] =|mattermost_external_url)",
             value in "(https?://)?[a-z0-9.:@/?#%=&\\[\\]{}\" $,]{0,24}",
         ) {
             let value = value.replace('\'', "");

@@ -81,6 +81,10 @@ fn setting(draft: &mut Draft, path: &[&str], value: &Value, default: &Value) {
         _ => {
             let row = draft.row(None, written);
             match text(value) {
+                // `FakeSetting` of the server's model: what its API and `mmctl config show` have in a secret's place.
+                Some(text) if text.len() >= 8 && text.bytes().all(|byte| byte == b'*') => {
+                    draft.dropped(&[row], "asterisks in a secret's place: convert the file itself, and not what the server shows of it");
+                }
                 Some(text) => draft.give(&name, &text, row),
                 None => draft.dropped(&[row], "the environment can carry no such list"),
             }

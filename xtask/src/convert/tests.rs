@@ -455,6 +455,14 @@ fn a_config_json_gives_its_secrets_to_secrets_env() {
 }
 
 #[test]
+fn what_the_server_shows_in_a_secrets_place_is_no_secret() {
+    let made = config(&serde_json::json!({ "SqlSettings": { "AtRestEncryptKey": "*".repeat(32), "DataSource": "*".repeat(32) } }));
+    made.is("SqlSettings.AtRestEncryptKey", Outcome::Dropped, "convert the file itself");
+    made.is("SqlSettings.DataSource", Outcome::Dropped, "convert the file itself");
+    assert_eq!(made.secret(Name::AtRestKey), None);
+}
+
+#[test]
 fn the_configuration_of_a_server_that_nobody_changed_comes_to_an_empty_site() {
     let defaults = include_str!("../../../tests/mattermost-double/src/config/defaults.json");
     let made = made(config_json::read(defaults, "config.json").unwrap());
