@@ -67,7 +67,8 @@ pub fn write(path: &Path, list: &List, contents: &[Content], pace: Pace) -> Resu
     out.frame(&frames::pack(&end)?, end.len())?;
     out.finish()?;
     step.done();
-    beside.publish(path)
+    // It can be made again, and whoever reads it notices a power cut.
+    beside.publish_cached(path)
 }
 
 /// Puts a signature into a bundle, or another one in its place: its other bytes stay.
