@@ -12,8 +12,9 @@ use xtask::workspace::Workspace;
 
 use crate::egress;
 use crate::journal::{Ended, Event, Journal, Verdict, now};
+use crate::mutations;
 use crate::runner;
-use crate::step::{Shown, Step, When, prepared};
+use crate::step::{Shown, Step, When, is_chosen, prepared};
 use crate::steps;
 use crate::world::{Folders, World};
 
@@ -65,6 +66,9 @@ fn proved(folders: &Folders, xtask: &Path, options: &Options, journal: &Journal)
         runner::run(world, journal, &of(When::Alone), 1)?;
         if steps::EGRESS.is_chosen(&options.filter) {
             runner::run(world, journal, &[&steps::EGRESS], 1)?;
+        }
+        if options.mutate {
+            mutations::run(world, journal, |name| is_chosen(name, &options.filter))?;
         }
     } else {
         for step in chosen.iter().filter(|step| step.when != When::FirstStart) {

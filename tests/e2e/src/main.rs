@@ -10,6 +10,7 @@ mod hidden;
 mod inside;
 mod journal;
 mod lan;
+mod mutations;
 mod outside;
 mod preflight;
 mod report;
@@ -73,7 +74,8 @@ fn list(machine: &Machine, options: &Options, out: &mut Output) {
             out.result(format!("{:<58} {absent}", ""));
         }
     }
-    for (name, claim) in outside::CLAIMS.iter().filter(|(name, _)| step::is_chosen(name, &options.filter)) {
+    let mutations = mutations::claims().filter(|_| options.mutate);
+    for (name, claim) in outside::CLAIMS.into_iter().chain(mutations).filter(|(name, _)| step::is_chosen(name, &options.filter)) {
         out.result(format!("{name:<58} {claim}"));
     }
 }

@@ -168,6 +168,7 @@ impl Inside {
             .args(["--mattermost", &options.mattermost.to_string()])
             .args(options.keep.then_some("--keep"))
             .args(options.full.then_some("--full"));
+        let process = process.args(options.mutate.then_some("--mutate"));
         let process = options.filter.iter().fold(process, |process, text| process.args(["--filter", text]));
         let process = ["DOCKER_HOST", "DOCKER_CONTEXT", "CI"].iter().fold(process, Process::env_remove);
         let process = process.env("TMPDIR", inside::TEMPORARY).env("CARGO_MANIFEST_DIR", workspace.root().join("xtask"));

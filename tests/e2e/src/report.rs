@@ -18,7 +18,7 @@ use xtask::process::both_ends;
 use crate::journal::{Ended, Event, Phase, Verdict, now};
 use crate::step::Absent;
 use crate::world::Folders;
-use crate::{outside, steps};
+use crate::{mutations, outside, steps};
 
 /// Everything that a run found. `run.json` is this; docs/e2e.md describes it.
 #[derive(Debug, Serialize)]
@@ -68,7 +68,7 @@ pub fn verdict_of(absent: &Absent) -> Verdict {
 
 fn claim_of(name: &str) -> &'static str {
     let inside = steps::all().chain([&steps::EGRESS]).map(|step| (step.name, step.claim));
-    inside.chain(outside::CLAIMS).find(|(known, _)| *known == name).map_or("", |(_, claim)| claim)
+    inside.chain(outside::CLAIMS).chain(mutations::claims()).find(|(known, _)| *known == name).map_or("", |(_, claim)| claim)
 }
 
 impl Report {
@@ -202,6 +202,7 @@ pub mod tests {
             list: false,
             filter: Vec::new(),
             full: false,
+            mutate: false,
             json: false,
             keep: false,
             clean: false,
@@ -247,6 +248,7 @@ pub mod tests {
             list: false,
             filter: Vec::new(),
             full: false,
+            mutate: false,
             json: false,
             keep: false,
             clean: false,

@@ -91,7 +91,8 @@ fn start(world: &'static World, step: &'static Step, send: Sender<(&'static str,
     });
 }
 
-fn once(world: &World, step: &Step) -> (Result<(), String>, Shown) {
+/// Runs a step, whatever becomes of it.
+pub fn once(world: &World, step: &Step) -> (Result<(), String>, Shown) {
     let mut evidence = Evidence::new(&world.run, step.name, &world.site.folder);
     let proved = catch_unwind(AssertUnwindSafe(|| (step.proves)(world, &mut evidence)));
     let result = match proved {

@@ -74,6 +74,11 @@ impl std::fmt::Display for Absent {
 }
 
 impl Step {
+    /// Whether it is part of every run.
+    pub fn is_quick(&self) -> bool {
+        !self.needs.iter().any(|need| matches!(need, Need::Full))
+    }
+
     /// Whether a filter names it.
     pub fn is_chosen(&self, filter: &[String]) -> bool {
         is_chosen(self.name, filter)

@@ -37,6 +37,9 @@ pub struct Options {
     /// Run what takes long, too
     #[arg(long)]
     pub full: bool,
+    /// Take out one guard at a time as well: exactly the steps that claim it have to go red
+    #[arg(long)]
+    pub mutate: bool,
     /// Print run.json to standard output
     #[arg(long)]
     pub json: bool,
