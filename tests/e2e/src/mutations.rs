@@ -1,6 +1,6 @@
 //! The proof checks itself: one guard at a time is taken out of the running stack, and exactly the steps that claim it have to go red.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use images::{Class, Error, Result};
@@ -176,14 +176,14 @@ pub const ALL: &[Mutation] = &[
         claim: "Pages of every origin may connect",
         red: &["webhooks::a_page_of_another_origin_is_kept_out"],
         out: |world| compose(world, "mattermost", json!({ "environment": { "MM_SERVICESETTINGS_ALLOWCORSFROM": "*" } })),
-        back: |world, _| plain(world, "mattermost"),
+        back: |world, _| world.replace("mattermost", None),
     },
     Mutation {
         name: "mutations::no_name_of_a_tool",
         claim: "Mattermost shows webhooks' posts under the account's name, whatever the tool calls itself",
         red: &["webhooks::what_each_tool_sends_is_posted_and_seen_at_once"],
         out: |world| compose(world, "mattermost", json!({ "environment": { "MM_SERVICESETTINGS_ENABLEPOSTUSERNAMEOVERRIDE": "false" } })),
-        back: |world, _| plain(world, "mattermost"),
+        back: |world, _| world.replace("mattermost", None),
     },
     Mutation {
         name: "mutations::a_webhook_is_not_locked",
@@ -202,7 +202,7 @@ pub const ALL: &[Mutation] = &[
         out: |world| restarts(world, "no"),
         back: |world, _| {
             restarts(world, "unless-stopped")?;
-            plain(world, "alert-gateway")
+            world.replace("alert-gateway", None)
         },
     },
     Mutation {
@@ -315,17 +315,10 @@ impl Mutation {
     }
 }
 
-/// `docker compose up` of one service, from the site's file and what is laid over it.
+/// A service as the site describes it, with something laid over that.
 fn compose(world: &World, service: &str, over: Value) -> Result<Kept> {
-    let file = world.run.join("world/mutation.json");
-    fs_err::write(&file, json!({ "services": { service: over } }).to_string())?;
-    replaced(world, service, Some(&file))?;
+    world.replace(service, Some(over))?;
     Ok(Kept::default())
-}
-
-/// The service as the site describes it.
-fn plain(world: &World, service: &str) -> Result<()> {
-    replaced(world, service, None)
 }
 
 /// PostgreSQL's settings as its entrypoint wrote them.
@@ -341,21 +334,11 @@ fn restarts(world: &World, policy: &str) -> Result<Kept> {
 }
 
 fn gateway_back(world: &World, _: Kept) -> Result<()> {
-    plain(world, "alert-gateway")
+    world.replace("alert-gateway", None)
 }
 
 fn coturn_back(world: &World, _: Kept) -> Result<()> {
-    plain(world, "coturn")
-}
-
-fn replaced(world: &World, service: &str, over: Option<&Path>) -> Result<()> {
-    let before = world.pid(service).unwrap_or_default();
-    let compose = world.lab.docker("compose --project-name").arg(&world.site.project).arg("--project-directory").arg(&world.site.folder);
-    let compose = compose.arg("--file").arg(world.folder().compose());
-    let compose = over.into_iter().fold(compose, |compose, file| compose.arg("--file").arg(file));
-    compose.args(["up", "--detach", "--no-deps", "--force-recreate", service]).deadline(HEALTHY).capture()?;
-    world.is_healthy_again(service, before, HEALTHY);
-    Ok(())
+    world.replace("coturn", None)
 }
 
 fn restart(world: &World, service: &str) -> Result<()> {

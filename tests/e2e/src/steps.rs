@@ -4,6 +4,7 @@ mod egress;
 mod faults;
 mod images;
 mod persistence;
+mod plugins;
 mod provisioning;
 mod relay;
 mod start;
@@ -17,7 +18,17 @@ pub use start::UP;
 
 /// Every step that runs inside; the egress step comes last of all, because its probes are counted.
 pub fn all() -> impl Iterator<Item = &'static Step> {
-    [start::STEPS, images::STEPS, tls::STEPS, relay::STEPS, webhooks::STEPS, provisioning::STEPS, faults::STEPS, persistence::STEPS]
-        .into_iter()
-        .flatten()
+    [
+        start::STEPS,
+        images::STEPS,
+        tls::STEPS,
+        relay::STEPS,
+        webhooks::STEPS,
+        plugins::STEPS,
+        provisioning::STEPS,
+        faults::STEPS,
+        persistence::STEPS,
+    ]
+    .into_iter()
+    .flatten()
 }

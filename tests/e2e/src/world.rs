@@ -11,6 +11,7 @@ use lab::namespace::Namespace;
 use lab::phone::{Nat, Phone};
 use lab::{Lab, SERVER, address};
 use relay::chat::Chat;
+use serde_json::{Value, json};
 use xtask::cli::images::recipe::Mattermost;
 use xtask::machine::Machine;
 use xtask::server::{Client, Endpoint, Patience};
@@ -23,6 +24,9 @@ use crate::hidden::Hidden;
 const FIRST_PORT: u16 = 20_000;
 /// What the description of the site has besides the lab's own.
 const MORE: &str = "[gitlab]\nurl = \"https://gitlab.cicd.local\"\n";
+
+/// How long a service may take to be made anew, and to be healthy then.
+const HEALTHY: Duration = Duration::from_secs(60);
 
 /// The folders of a run: what is reported, and below it `world/`, which goes with the run.
 #[derive(Clone, Debug)]
@@ -228,6 +232,21 @@ impl World {
     /// The id of a service's container.
     pub fn container(&self, service: &str) -> Result<String> {
         self.site.containers()?.remove(service).ok_or_else(|| Error::new(Class::Check, format!("{service} has no container")))
+    }
+
+    /// Makes a service's container anew, as the site describes it with `over` laid over that, and waits until it is healthy.
+    pub fn replace(&self, service: &str, over: Option<Value>) -> Result<()> {
+        let before = self.pid(service).unwrap_or_default();
+        let compose = self.lab.docker("compose --project-name").arg(&self.site.project).arg("--project-directory").arg(&self.site.folder);
+        let mut compose = compose.arg("--file").arg(self.folder().compose());
+        if let Some(over) = over {
+            let file = self.folders.world().join("over.json");
+            fs_err::write(&file, json!({ "services": { service: over } }).to_string())?;
+            compose = compose.arg("--file").arg(file);
+        }
+        compose.args(["up", "--detach", "--no-deps", "--force-recreate", service]).deadline(HEALTHY).capture()?;
+        self.is_healthy_again(service, before, HEALTHY);
+        Ok(())
     }
 
     /// Waits until a service is healthy, as another process than `before`.

@@ -22,7 +22,7 @@ pub const STEPS: &[Step] = &[Step {
 }];
 
 /// What has to be the same.
-fn kept(lan: &Lan) -> Result<BTreeMap<&'static str, String>> {
+pub fn kept(lan: &Lan) -> Result<BTreeMap<&'static str, String>> {
     let posts = lan.posts()?;
     let rows = |query: &str| lan.world.site.sql(query);
     Ok(BTreeMap::from([
@@ -55,7 +55,7 @@ fn recreated(world: &World, evidence: &mut Evidence) -> Result<()> {
 }
 
 /// One webhook of each tool.
-fn still_posts(lan: &Lan, evidence: &mut Evidence) -> Result<()> {
+pub fn still_posts(lan: &Lan, evidence: &mut Evidence) -> Result<()> {
     let mut socket = lan.listen()?;
     let (build, push, alert) = (mark(), mark(), mark());
     let ok = (200, "ok".to_owned());

@@ -1,0 +1,173 @@
+//! The plugins that were baked into the image run, and no others.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use images::{Class, Digest, Error, Result};
+use serde_json::{Value, json};
+use xtask::server::model::PluginStatus;
+
+use super::persistence::{kept, still_posts};
+use crate::lan::Lan;
+use crate::step::{Evidence, Need, Step, When};
+use crate::world::World;
+
+/// The steps.
+pub const STEPS: &[Step] = &[
+    Step {
+        name: "plugins::the_baked_ones_run_in_their_version",
+        claim: "Every bundle in the image has a signature, and is an active plugin of the version that stands in it",
+        deadline: Duration::from_secs(30),
+        needs: &[],
+        when: When::Shared,
+        proves: baked,
+    },
+    Step {
+        name: "plugins::unsigned_and_tampered_ones_stay_out_of_another_image",
+        claim: "In an image with two more bundles, enabled, one without a signature and one with another's, neither is among the plugins; with that \
+                image and back, posts, webhooks, bots and keys of plugins are the same",
+        deadline: Duration::from_secs(150),
+        needs: &[Need::Full],
+        when: When::Alone,
+        proves: refused,
+    },
+];
+
+/// Where bundles lie in the image.
+const FOLDER: &str = "/mattermost/prepackaged_plugins";
+/// State of a plugin that runs.
+const RUNNING: i64 = 2;
+/// Ids of the bundles that no server may take.
+const BAD: [&str; 2] = ["org.example.unsigned", "org.example.tampered"];
+
+/// Id → version of each bundle in the running image.
+fn bundles(world: &World, evidence: &mut Evidence) -> Result<BTreeMap<String, String>> {
+    let folder = Path::new("/proc").join(world.pid("mattermost")?.to_string()).join(format!("root{FOLDER}"));
+    let mut found = BTreeMap::new();
+    for entry in fs_err::read_dir(&folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !name.ends_with(".tar.gz") {
+            continue;
+        }
+        let signed = path.with_file_name(format!("{name}.sig")).is_file();
+        evidence.same(&format!("{name} has a signature"), true, signed)?;
+        evidence.fact(name.clone(), format!("sha256 {}", Digest::of_file(&path)?.0));
+        let manifest = world.machine().process("tar").args(["--extract", "--gzip", "--to-stdout", "--wildcards", "*plugin.json", "--file"]);
+        let manifest: Value = serde_json::from_str(&manifest.arg(&path).text()?)
+            .map_err(|error| Error::new(Class::Check, format!("plugin.json of {name}: {error}")))?;
+        let text = |key: &str| manifest[key].as_str().unwrap_or_default().to_owned();
+        found.insert(text("id"), text("version"));
+    }
+    Ok(found)
+}
+
+fn statuses(world: &World) -> Result<Vec<PluginStatus>> {
+    world.lab.server().inside(|| -> Result<_> { Ok(world.administrator()?.plugin_statuses()?) })?
+}
+
+fn active(world: &World, evidence: &mut Evidence) -> Result<()> {
+    let baked = bundles(world, evidence)?;
+    evidence.holds("bundles in the image", "at least 2", baked.len(), baked.len() >= 2)?;
+    let running: BTreeMap<String, String> =
+        statuses(world)?.into_iter().filter(|plugin| plugin.state == RUNNING).map(|plugin| (plugin.plugin_id, plugin.version)).collect();
+    evidence.same("plugins that run", baked, running)
+}
+
+fn baked(world: &World, evidence: &mut Evidence) -> Result<()> {
+    active(world, evidence)
+}
+
+fn refused(world: &World, evidence: &mut Evidence) -> Result<()> {
+    let client = world.client()?;
+    let before = client.inside(|| kept(&Lan::new(world)?))??;
+    let (image, states) = (with_bad_bundles(world)?, enabled(world)?);
+    world.replace("mattermost", Some(json!({ "image": image, "environment": { "MM_PLUGINSETTINGS_PLUGINSTATES": states } })))?;
+    let looked = (|| {
+        evidence.same(
+            "the image that runs",
+            Some(image.as_str()),
+            world.site.inspect(&world.container("mattermost")?)?["Image"].as_str(),
+        )?;
+        let found: Vec<String> = statuses(world)?.into_iter().map(|plugin| plugin.plugin_id).collect();
+        evidence.holds(
+            "plugins",
+            "the baked ones",
+            found.join(", "),
+            found.len() >= 2 && !BAD.iter().any(|bad| found.iter().any(|id| id == bad)),
+        )?;
+        let log = lab::said(&world.lab.docker("logs").arg(world.container("mattermost")?).outcome()?);
+        for bad in BAD {
+            let line = log.lines().find(|line| line.contains(bad) && line.contains("signature")).unwrap_or_default().to_owned();
+            evidence.holds(&format!("the log says why {bad} is not taken"), "a line about its signature", &line, !line.is_empty())?;
+        }
+        client.inside(|| same(world, evidence, &before, "with the other image"))?
+    })();
+    world.replace("mattermost", None)?;
+    looked?;
+    client.inside(|| -> Result<()> {
+        let lan = Lan::new(world)?;
+        still_posts(&lan, evidence)
+    })??;
+    active(world, evidence)
+}
+
+fn same(world: &World, evidence: &mut Evidence, before: &BTreeMap<&'static str, String>, when: &str) -> Result<()> {
+    let lan = Lan::new(world)?;
+    for (what, seen) in kept(&lan)? {
+        evidence.same(&format!("{what} {when}"), &before[what], &seen)?;
+    }
+    still_posts(&lan, evidence)
+}
+
+/// The image that runs, with two more bundles in it. The Engine makes it: ours refuse such bundles.
+fn with_bad_bundles(world: &World) -> Result<String> {
+    let folder = world.run.join("world/bundles");
+    fs_err::create_dir_all(&folder)?;
+    let runs = world.site.inspect(&world.container("mattermost")?)?["Image"].as_str().unwrap_or_default().to_owned();
+    let made = world.lab.docker("create").arg(&runs).text()?;
+    let sealed = Path::new("/proc").join(world.pid("mattermost")?.to_string()).join(format!("root{FOLDER}"));
+    let signature = fs_err::read_dir(&sealed)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|end| end == "sig"));
+    for id in BAD {
+        let manifest = json!({ "id": id, "name": id, "version": "1.0.0", "server": { "executable": "server/none" } });
+        fs_err::create_dir_all(folder.join(id))?;
+        fs_err::write(folder.join(id).join("plugin.json"), manifest.to_string())?;
+        let bundle = folder.join(format!("{id}-1.0.0.tar.gz"));
+        world
+            .machine()
+            .process("tar")
+            .args(["--create", "--gzip", "--file"])
+            .arg(&bundle)
+            .arg("--directory")
+            .arg(&folder)
+            .arg(id)
+            .capture()?;
+        let copy = |from: &Path, name: &str| world.lab.docker("cp").arg(from).arg(format!("{made}:{FOLDER}/{name}")).capture().map(drop);
+        copy(&bundle, &format!("{id}-1.0.0.tar.gz"))?;
+        if let Some(signature) = signature.as_ref().filter(|_| id == BAD[1]) {
+            copy(signature, &format!("{id}-1.0.0.tar.gz.sig"))?;
+        }
+    }
+    let image = world.lab.docker("commit").arg(&made).text()?;
+    world.lab.docker("rm").arg(&made).capture()?;
+    Ok(image)
+}
+
+/// The plugins that are enabled, and the bad ones with them.
+fn enabled(world: &World) -> Result<String> {
+    let environment = world.site.inspect(&world.container("mattermost")?)?["Config"]["Env"].take();
+    let found = environment
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .find_map(|line| line.strip_prefix("MM_PLUGINSETTINGS_PLUGINSTATES="));
+    let mut states: Value = serde_json::from_str(found.unwrap_or("{}")).unwrap_or_default();
+    for id in BAD {
+        states[id] = json!({ "Enable": true });
+    }
+    Ok(states.to_string())
+}
