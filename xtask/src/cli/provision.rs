@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::integrations;
 use crate::output::Output;
-use crate::provision::{self, Action, Desired, Urls};
+use crate::provision::{self, Action, Desired, Tool, Urls};
 use crate::server::{Client, Endpoint, Patience};
 use crate::site::secrets::{self, Name, Secrets};
 use crate::site::{Folder, Site, SiteArgs};
@@ -85,7 +85,7 @@ enum What {
 /// What `cargo xtask provision` does without an option, for a client that is signed in.
 pub fn ensure(folder: &Folder, site: &Site, client: &Client, out: &mut Output) -> Result<()> {
     let _held = folder.hold()?;
-    apply(false, client, &Desired::of(site), &mut Urls::read(folder)?, out)
+    apply(false, client, &Desired::of(site), &mut Urls::read(folder)?, out).map(drop)
 }
 
 /// Provisions.
@@ -102,10 +102,19 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let client = args.token.sign_in(client, &site, &Secrets::of(&folder)?)?;
     let result = match args.plan {
         true => plan(args, &client, &desired, &urls, &integrations::states(&folder, &site), out),
-        false => apply(args.json, &client, &desired, &mut urls, out),
+        false => apply(args.json, &client, &desired, &mut urls, out).map(|done| {
+            if done.iter().any(gives_the_gateway_an_address) {
+                out.say("the alert gateway still posts to the webhook that it had: `cargo xtask up` gives it the new one");
+            }
+        }),
     };
     args.token.sign_out(client);
     result
+}
+
+/// Whether a webhook was made that the alert gateway posts to: it knows its address as a secret, which it gets with its container.
+fn gives_the_gateway_an_address(action: &Action) -> bool {
+    matches!(action, Action::CreateWebhook { tool: Tool::Sonarqube, .. })
 }
 
 /// The site's server on this machine, unless another address is given.
@@ -134,7 +143,7 @@ fn plan(args: &Args, client: &Client, desired: &Desired, urls: &Urls, tools: &[S
     }
 }
 
-fn apply(json: bool, client: &Client, desired: &Desired, urls: &mut Urls, out: &mut Output) -> Result<()> {
+fn apply(json: bool, client: &Client, desired: &Desired, urls: &mut Urls, out: &mut Output) -> Result<Vec<Action>> {
     let mut say = |line: &str| match json {
         true => out.say(line),
         false => out.result(line),
@@ -149,7 +158,7 @@ fn apply(json: bool, client: &Client, desired: &Desired, urls: &mut Urls, out: &
             count => format!("{count} changes, read back from the server"),
         });
     }
-    Ok(())
+    Ok(done.actions)
 }
 
 /// `tools` is how their side stands: of a plan, which applies nothing.

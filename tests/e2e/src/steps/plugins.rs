@@ -131,6 +131,11 @@ fn with_bad_bundles(world: &World) -> Result<String> {
     let signature = fs_err::read_dir(&sealed)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension().is_some_and(|end| end == "sig"));
+    // `docker cp` would not follow the way there.
+    let copied = folder.join("of-another.sig");
+    if let Some(signature) = signature {
+        fs_err::copy(signature, &copied)?;
+    }
     for id in BAD {
         let manifest = json!({ "id": id, "name": id, "version": "1.0.0", "server": { "executable": "server/none" } });
         fs_err::create_dir_all(folder.join(id))?;
@@ -147,8 +152,8 @@ fn with_bad_bundles(world: &World) -> Result<String> {
             .capture()?;
         let copy = |from: &Path, name: &str| world.lab.docker("cp").arg(from).arg(format!("{made}:{FOLDER}/{name}")).capture().map(drop);
         copy(&bundle, &format!("{id}-1.0.0.tar.gz"))?;
-        if let Some(signature) = signature.as_ref().filter(|_| id == BAD[1]) {
-            copy(signature, &format!("{id}-1.0.0.tar.gz.sig"))?;
+        if id == BAD[1] {
+            copy(&copied, &format!("{id}-1.0.0.tar.gz.sig"))?;
         }
     }
     let image = world.lab.docker("commit").arg(&made).text()?;

@@ -38,6 +38,10 @@ fn mends(world: &World, evidence: &mut Evidence) -> Result<()> {
     let done = provision("")?;
     evidence.holds("provisioning", "exit code 0", lab::said(&done).trim(), done.success())?;
     evidence.same("done", planned, lines(&done))?;
+    // Archiving a channel deletes its webhooks, that of the alert gateway among them.
+    let told = lab::said(&done).contains("the alert gateway still posts to the webhook that it had");
+    evidence.same("it says that the alert gateway has to get a new address", true, told)?;
+    world.site.is_up()?;
     let after = provision(" --plan")?;
     evidence.holds("the plan afterwards", "nothing to change", lab::said(&after).trim(), after.success() && lines(&after).is_empty())
 }
@@ -62,7 +66,6 @@ fn take_away(world: &World) -> Result<Vec<String>> {
     let bot = client.user(Tool::Sonarqube.bot())?.ok_or_else(|| lacks("bot"))?;
     chat.ask(Method::POST, &format!("/api/v4/bots/{}/disable", bot.id), None)?;
 
-    // Not that of SonarQube: the gateway has its address, and would be started again with the next one.
     let builds = client.channel(&team.id, jenkins.channel.as_str())?.ok_or_else(|| lacks("channel of builds"))?;
     delete_hook(&client, &team.id, &builds.id)?;
     Ok(vec![alerts.to_owned(), Tool::Sonarqube.bot().to_owned(), jenkins.channel.to_string()])
