@@ -65,8 +65,9 @@ impl Descriptor {
     }
 }
 
-/// The statement's bytes, as a registry and people get them.
-pub fn statement(subject: &Subject<'_>, source: &Source) -> Vec<u8> {
+/// The statement's bytes, as a registry and people get them. `pushed` is the manifest of the same image with compressed layers, where
+/// a registry has it so: whoever holds a statement against an image compares digests.
+pub fn statement(subject: &Subject<'_>, source: &Source, pushed: Option<&Digest>) -> Vec<u8> {
     let image = subject.image;
     let mut dependencies = Vec::new();
     if let Some(commit) = &source.commit {
@@ -81,6 +82,8 @@ pub fn statement(subject: &Subject<'_>, source: &Source) -> Vec<u8> {
     let is_release = |artefact: &Artefact| subject.releases.iter().any(|release| release.name == artefact.name);
     let stand_in = |artefact: &Artefact| subject.stand_in().filter(|_| is_release(artefact));
     dependencies.extend(subject.artefacts().filter_map(|artefact| Descriptor::artefact(artefact, stand_in(artefact))));
+    let manifests = std::iter::once(&image.digest).chain(pushed.filter(|digest| **digest != image.digest));
+    let manifests: Vec<Value> = manifests.map(|digest| json!({ "digest": { "sha256": digest.to_string() }, "name": image.name })).collect();
     let layers: Vec<&str> = image.layers.iter().map(|layer| layer.name.as_str()).collect();
     let toolchain = Toolchain::PINNED;
     oci::canonical(&json!({
@@ -99,6 +102,6 @@ pub fn statement(subject: &Subject<'_>, source: &Source) -> Vec<u8> {
             "runDetails": { "builder": { "id": BUILDER, "version": { "xtask": env!("CARGO_PKG_VERSION") } } },
         },
         "predicateType": PREDICATE,
-        "subject": [{ "digest": { "sha256": image.digest.to_string() }, "name": image.name }],
+        "subject": manifests,
     }))
 }

@@ -102,7 +102,7 @@ fn provenance_names_the_image_the_commit_the_locks_and_every_file() {
         modified: false,
         files: BTreeMap::from([("images/lock.json".to_owned(), Digest::of("lock"))]),
     };
-    let statement = |source: &provenance::Source| written(|_| {}, |subject| Ok(provenance::statement(subject, source))).unwrap();
+    let statement = |source: &provenance::Source| written(|_| {}, |subject| Ok(provenance::statement(subject, source, None))).unwrap();
     let (bytes, paper) = statement(&source);
     assert_eq!(bytes, statement(&source).0);
     assert_eq!(paper["subject"][0]["name"], "chatops/sample:1.0-x");
@@ -111,6 +111,9 @@ fn provenance_names_the_image_the_commit_the_locks_and_every_file() {
     assert_eq!(names, ["source", "images/lock.json", "app", "libstdc++"]);
     assert_eq!(all[0]["digest"]["gitCommit"], "0123456789012345678901234567890123456789");
     assert_eq!(all[2]["uri"], "mirror://debian/pool/app.deb");
+    let compressed = Digest::of("compressed");
+    let (_, both) = written(|_| {}, |subject| Ok(provenance::statement(subject, &source, Some(&compressed)))).unwrap();
+    assert_eq!((&both["subject"][0], &both["subject"][1]["digest"]["sha256"]), (&paper["subject"][0], &compressed.to_string().into()));
     let unknown = provenance::Source { commit: None, ..source };
     assert_eq!(statement(&unknown).1["predicate"]["buildDefinition"]["resolvedDependencies"][0]["name"], "images/lock.json");
 }

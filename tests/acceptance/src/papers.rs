@@ -29,6 +29,7 @@ pub const CLAIMS: &[Claim] = &[
         &["git", "python3", "in-toto-attestation"],
         provenance_is_read,
     ),
+    claim("papers::an_audit_passes_with_what_vex_json_explains_and_fails_without", &[], audits),
     claim("papers::the_modules_of_a_go_program_are_those_that_go_itself_reads", &["go", "scalibr"], modules_are_those_that_go_reads),
     claim(
         "papers::the_sbom_of_a_release_names_the_modules_of_its_server_and_of_its_plugins",
@@ -242,5 +243,21 @@ fn a_release_names_its_modules(world: &World) -> Result<()> {
             .any(|relation| relation["spdxElementId"] == parent["SPDXID"] && relation["relatedSpdxElement"] == child["SPDXID"]);
         assert!(related, "{} does not contain {}", parent["name"], child["name"]);
     }
+    Ok(())
+}
+
+fn audits(world: &World) -> Result<()> {
+    let folder = world.scratch();
+    let (tracker, nothing) = (folder.path().join("tracker.json"), folder.path().join("vex.json"));
+    let hole = r#"{"coturn": {"CVE-2026-27624": {"description": "mapped addresses", "releases": {"trixie": {"status": "open", "urgency": "low"}}}}}"#;
+    fs_err::write(&tracker, hole)?;
+    fs_err::write(&nothing, r#"{"@context": "https://openvex.dev/ns/v0.2.0", "statements": []}"#)?;
+    let audit = || world.images_verb(&["audit", "--advisories", tracker.to_str().unwrap()]);
+    let told = audit()?.text()?;
+    assert!(told.starts_with("explained    CVE-2026-27624  coturn "), "{told}");
+    let outcome = audit()?.arg("--vex").arg(&nothing).outcome()?;
+    let (told, said) = (String::from_utf8_lossy(&outcome.stdout).into_owned(), String::from_utf8_lossy(&outcome.stderr).into_owned());
+    assert_eq!(outcome.status.code(), Some(1), "{said}");
+    assert!(told.starts_with("open ") && said.contains("1 of 1 advisories"), "{told}{said}");
     Ok(())
 }

@@ -7,7 +7,7 @@ use images::contents::Place;
 use images::layout::Layout;
 use images::progress::human;
 use images::sbom::{self, provenance, referrer};
-use images::{Class, Error, Result};
+use images::{Class, Digest, Error, Result};
 
 use super::build::all_processors;
 use super::sbom::Made;
@@ -72,7 +72,10 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
         if !args.no_papers {
             let made = Made::read(&workspace, &place, &image.name)?;
             let subject = parcel.descriptor();
-            for (media_type, paper) in [(sbom::MEDIA_TYPE, made.sbom()?), (provenance::MEDIA_TYPE, made.provenance(out)?)] {
+            for (media_type, paper) in [
+                (sbom::MEDIA_TYPE, made.sbom()?),
+                (provenance::MEDIA_TYPE, made.provenance_as_pushed(Digest::from_oci(&subject.digest).as_ref(), out)?),
+            ] {
                 let mut annotations = BTreeMap::new();
                 if media_type == provenance::MEDIA_TYPE {
                     // By this others tell one statement from another without reading it.

@@ -82,7 +82,12 @@ impl Made {
 
     /// Its provenance: an in-toto statement.
     pub fn provenance(&self, out: &mut Output) -> Result<Vec<u8>> {
-        Ok(provenance::statement(&self.subject()?, &source(&self.workspace, repository(&self.image.name), out)?))
+        self.provenance_as_pushed(None, out)
+    }
+
+    /// The same, also about the manifest `pushed` where that is another.
+    pub fn provenance_as_pushed(&self, pushed: Option<&Digest>, out: &mut Output) -> Result<Vec<u8>> {
+        Ok(provenance::statement(&self.subject()?, &source(&self.workspace, repository(&self.image.name), out)?, pushed))
     }
 }
 
