@@ -406,3 +406,24 @@ fn a_link_in_the_folder_is_not_followed() {
     assert_eq!(fs_err::read(&elsewhere).unwrap(), b"precious");
     assert_eq!(fs_err::read(root.join("xtask")).unwrap(), b"somebody's");
 }
+
+#[test]
+fn a_bundle_for_one_site_is_not_started_with_the_ca_of_another() {
+    let bench = Bench::new();
+    let path = bench.make("a", None, &[], &[("README.md", b"read")]);
+    let pem = include_bytes!("../../../images/tests/data/root.pem");
+    let ca = crate::site::pki::Certificate::from_pem(pem, "root.pem").unwrap()[0].fingerprint();
+    for (theirs, is_ours) in [(ca, true), (Digest::of("another"), false)] {
+        let list = List { ca: Some(theirs), ..bench.open(&path).list };
+        let site = bench.at("site.tar.zst");
+        write(&site, &list, &[Content::Bytes(b"read".to_vec())], PACE).unwrap();
+        let applied = Applied::new(&bench.at(&theirs.short()));
+        applied.apply(&bench.open(&site), PACE).unwrap();
+        match applied.images(pem, "pki/ca.pem") {
+            Ok(images) => assert!(is_ours && images.is_empty()),
+            Err(error) => {
+                assert!(!is_ours && error.class() == Class::Check && error.to_string().contains("a site with another CA"), "{error}")
+            }
+        }
+    }
+}
