@@ -218,6 +218,13 @@ pub const ALL: &[Mutation] = &[
         back: reset,
     },
     Mutation {
+        name: "mutations::credentials_for_a_moment",
+        claim: "Mattermost's credentials for the relay are good for five minutes",
+        red: &["faults::clocks_ten_minutes_apart_still_meet"],
+        out: |world| compose(world, "mattermost", json!({ "environment": { "MM_CALLS_TURN_CREDENTIALS_EXPIRATION_MINUTES": "5" } })),
+        back: |world, _| world.replace("mattermost", None),
+    },
+    Mutation {
         name: "mutations::a_way_out",
         claim: "The server has a default route",
         red: &["egress::nothing_leaves"],

@@ -160,7 +160,11 @@ impl Evidence {
     }
 
     /// A table of the report.
+    ///
+    /// # Panics
+    /// Where a row has more or fewer cells than the table has columns.
     pub fn table(&mut self, table: Table) {
+        assert!(table.rows.iter().all(|(_, cells)| cells.len() + 1 == table.columns.len()), "{}: rows and columns differ", table.title);
         self.shown.tables.push(table);
     }
 
@@ -187,4 +191,18 @@ pub fn prepared(path: &Path) -> Result<PathBuf> {
         fs_err::create_dir_all(folder)?;
     }
     Ok(path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "rows and columns differ")]
+    fn a_table_without_a_head_for_its_rows_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = vec![("symmetric NAT".to_owned(), vec![Cell::default(); 2])];
+        let columns = ["expected", "answered"].map(str::to_owned).to_vec();
+        Evidence::new(folder.path(), "a::step", folder.path()).table(Table { title: "Refusals".to_owned(), columns, rows });
+    }
 }

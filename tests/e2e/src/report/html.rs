@@ -115,23 +115,23 @@ fn topology(report: &Report) -> Markup {
         "postgres  TLS, internal network".to_owned(),
     ];
     html! {
-        svg viewBox="0 0 720 330" role="img" aria-label="The network of the run" {
+        svg viewBox="0 0 760 310" role="img" aria-label="The network of the run" {
             rect.box x="10" y="10" width="460" height="230" rx="8" {}
             text x="24" y="34" font-weight="600" { "server " (of("server")) }
-            text.quiet x="24" y="52" { "network namespace with a Docker Engine of its own; no default route" }
+            text.quiet x="24" y="52" { "a network namespace, a Docker Engine of its own, no default route" }
             @for (at, service) in services.iter().enumerate() {
                 @let top = 66 + at * 42;
                 rect.box x="24" y=(top) width="432" height="34" rx="5" {}
                 text x="36" y=(top + 22) { (service) }
             }
-            path.wire d="M240 240 V280 M40 280 H690 M590 280 V240" {}
+            path.wire d="M240 240 V280 M40 280 H730 M620 280 V240" {}
             text x="44" y="300" { "LAN 192.168.77.0/24" }
-            rect.box x="500" y="150" width="200" height="90" rx="8" {}
+            rect.box x="500" y="150" width="240" height="90" rx="8" {}
             text x="514" y="176" font-weight="600" { "clients 192.168.77.100–" }
-            text.quiet x="514" y="196" { "phones, browsers, tools," }
-            text.quiet x="514" y="214" { "an attacker: a namespace each" }
-            text.quiet x="500" y="40" { "outside: nothing leads there," }
-            text.quiet x="500" y="58" { "what tries is dropped and counted" }
+            text.quiet x="514" y="196" { "tools, an attacker, phones behind" }
+            text.quiet x="514" y="214" { "routers: a network namespace each" }
+            text.quiet x="500" y="40" { "outside: no way leads there;" }
+            text.quiet x="500" y="58" { "a packet that tries is counted" }
         }
     }
 }

@@ -125,7 +125,7 @@ fn gets_through(world: &World, evidence: &mut Evidence) -> Result<()> {
 }
 
 fn table(matrix: &Matrix, site: &Site) -> Table {
-    let columns = ["relay candidate", "allocation", "lost of 200", "round trip", "95 %", "throughput"];
+    let columns = ["phone, transport", "relay candidate", "allocation", "lost of 200", "round trip", "95 %", "throughput"];
     let rows = matrix.cells.iter().map(|cell| {
         let good = Some(cell.problem(&site.target).is_none());
         let texts = match &cell.measured {
@@ -190,7 +190,7 @@ fn judged(title: &str, asked: &[Refusal], evidence: &mut Evidence) -> Result<()>
         let good = Some(refusal.is_good());
         (refusal.what.clone(), vec![cell(refusal.expected.to_string(), None), cell(refusal.found.clone(), good)])
     };
-    let columns = ["expected", "answered"].map(str::to_owned).to_vec();
+    let columns = ["question", "expected", "answered"].map(str::to_owned).to_vec();
     evidence.table(Table { title: title.to_owned(), columns, rows: asked.iter().map(row).collect() });
     none("questions that were not refused with their code", refusals::problems(asked))
 }
