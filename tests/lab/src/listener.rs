@@ -46,7 +46,7 @@ pub fn of_process(pid: u64) -> Result<Vec<Listener>> {
 /// The kernel writes addresses as words of the machine: on most, 127.0.0.11 is `0B00007F`.
 fn local_address(text: &str) -> Option<(IpAddr, u16)> {
     let (address, port) = text.split_once(':')?;
-    let words: Vec<[u8; 4]> = (0..address.len() / 8)
+    let words: Vec<[u8; 4]> = (0..address.len().div_ceil(8))
         .map(|at| address.get(at * 8..at * 8 + 8).and_then(|word| u32::from_str_radix(word, 16).ok()).map(u32::to_ne_bytes))
         .collect::<Option<_>>()?;
     let address = match words.as_slice() {
