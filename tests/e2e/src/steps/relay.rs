@@ -128,7 +128,7 @@ fn table(matrix: &Matrix, site: &Site) -> Table {
     let columns = ["phone, transport", "relay candidate", "allocation", "lost of 200", "round trip", "95 %", "throughput"];
     let rows = matrix.cells.iter().map(|cell| {
         let good = Some(cell.problem(&site.target).is_none());
-        let texts = match &cell.measured {
+        let mut texts = match &cell.measured {
             Ok(found) => vec![
                 found.relayed.to_string(),
                 format!("{:.1} ms", found.allocation_ms),
@@ -140,6 +140,7 @@ fn table(matrix: &Matrix, site: &Site) -> Table {
             Err(why) if cell.open => vec![why.clone()],
             Err(_) => vec!["no way, as it should be".to_owned()],
         };
+        texts.resize(columns.len() - 1, String::new());
         (format!("{}, {}", cell.nat, cell.transport), texts.into_iter().map(|text| Cell { text, good }).collect())
     });
     Table {
