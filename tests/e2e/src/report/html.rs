@@ -129,7 +129,7 @@ fn topology(report: &Report) -> Markup {
             rect.box x="500" y="150" width="240" height="90" rx="8" {}
             text x="514" y="176" font-weight="600" { "clients 192.168.77.100–" }
             text.quiet x="514" y="196" { "tools, an attacker, phones behind" }
-            text.quiet x="514" y="214" { "routers: a network namespace each" }
+            text.quiet x="514" y="214" { "routers: a namespace each" }
             text.quiet x="500" y="40" { "outside: no way leads there;" }
             text.quiet x="500" y="58" { "a packet that tries is counted" }
         }
