@@ -221,7 +221,7 @@ mod tests {
         assert!(refused.to_string().contains(&format!("process {}", std::process::id())), "{refused}");
         drop(held);
         // A program that another test starts at this moment has the file too, until it becomes that program.
-        let begin = std::time::Instant::now();
+        let begin = Instant::now();
         while let Err(error) = folder.hold() {
             assert!(begin.elapsed() < Duration::from_secs(10), "{error}");
             std::thread::sleep(Duration::from_millis(5));
