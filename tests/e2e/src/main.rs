@@ -68,7 +68,7 @@ fn run(cli: &Cli, out: &mut Output) -> Result<()> {
 }
 
 fn list(machine: &Machine, options: &Options, out: &mut Output) {
-    for step in steps::all().chain([&steps::EGRESS]).filter(|step| step.is_chosen(&options.filter)) {
+    for step in steps::every().filter(|step| step.is_chosen(&options.filter)) {
         out.result(format!("{:<58} {}", step.name, step.claim));
         if let Some(absent) = step.absent(machine, options) {
             out.result(format!("{:<58} {absent}", ""));

@@ -117,7 +117,7 @@ pub const ALL: &[Mutation] = &[
         claim: "PostgreSQL lets everybody in, without TLS and without a password",
         red: &["tls::the_database_is_asked_for_its_certificate"],
         out: |world| {
-            let file = inside(world, "postgres", world.site.sql("SHOW hba_file")?.trim())?;
+            let file = world.inside("postgres", world.site.sql("SHOW hba_file")?.trim())?;
             let kept = keep(std::slice::from_ref(&file))?;
             fs_err::write(&file, [b"host all all 0.0.0.0/0 trust\n".as_slice(), &kept.files[0].1].concat())?;
             world.site.sql("SELECT pg_reload_conf()")?;
@@ -136,12 +136,12 @@ pub const ALL: &[Mutation] = &[
             let files = secret_files(world, "coturn", &world.site.secret("MATTERMOST_TURN_SECRET"))?;
             let kept = keep(&files)?;
             files.iter().try_for_each(|file| fs_err::write(file, "another-secret-than-that-of-mattermost\n"))?;
-            restart(world, "coturn")?;
+            world.restart("coturn")?;
             Ok(kept)
         },
         back: |world, kept| {
             put_back(&kept)?;
-            restart(world, "coturn")
+            world.restart("coturn")
         },
     },
     Mutation {
@@ -269,13 +269,9 @@ fn tell(journal: &Journal, step: &str, at: f64, since: Instant, failure: Option<
     journal.tell(&Event::Ended(Ended { step: step.to_owned(), at, took, verdict, failure, shown: evidence.shown }))
 }
 
-fn every_step() -> impl Iterator<Item = &'static Step> {
-    steps::all().chain([&steps::EGRESS])
-}
-
 /// Steps that no mutation makes red.
 fn without() -> Vec<&'static str> {
-    every_step().map(|step| step.name).filter(|name| !ALL.iter().any(|mutation| mutation.red.contains(name))).collect()
+    steps::every().map(|step| step.name).filter(|name| !ALL.iter().any(|mutation| mutation.red.contains(name))).collect()
 }
 
 fn group(name: &str) -> &str {
@@ -288,7 +284,7 @@ impl Mutation {
         // One fault at a time is enough.
         let beside =
             |step: &Step| self.red.iter().any(|red| group(red) == group(step.name)) && group(step.name) != "faults" && step.is_quick();
-        every_step().filter(move |step| step.when != When::FirstStart && (self.red.contains(&step.name) || beside(step)))
+        steps::every().filter(move |step| step.when != When::FirstStart && (self.red.contains(&step.name) || beside(step)))
     }
 
     fn prove(&self, world: &World, evidence: &mut Evidence) -> Result<()> {
@@ -348,18 +344,6 @@ fn coturn_back(world: &World, _: Kept) -> Result<()> {
     world.replace("coturn", None)
 }
 
-fn restart(world: &World, service: &str) -> Result<()> {
-    let before = world.pid(service)?;
-    world.lab.docker("restart --time 10").arg(world.container(service)?).capture()?;
-    world.is_healthy_again(service, before, HEALTHY);
-    Ok(())
-}
-
-/// A file of a container, from outside.
-fn inside(world: &World, service: &str, path: &str) -> Result<PathBuf> {
-    Ok(PathBuf::from(format!("/proc/{}/root{path}", world.pid(service)?)))
-}
-
 /// The files of a service's volume of secrets that hold a text; the Engine's own files, because the container may only read them.
 fn secret_files(world: &World, service: &str, text: &str) -> Result<Vec<PathBuf>> {
     let mounts = world.site.inspect(&world.container(service)?)?["Mounts"].take();
@@ -397,8 +381,7 @@ fn certificate(world: &World, addresses: &str) -> Result<Kept> {
     let described = fs_err::read_to_string(world.folder().toml())?;
     let own_address = format!("addresses = [\"{}\"]", world.server());
     fs_err::write(other.join("site.toml"), described.replace(&own_address, &format!("addresses = [{addresses}]")))?;
-    let certs = world.lab.process(&world.site.xtask).args(["certs", "--site"]).arg(&other).in_folder(world.machine().root());
-    certs.env_remove("CARGO_MANIFEST_DIR").env("PATH", world.machine().path()).capture()?;
+    world.site.xtask_for(&other, "certs").capture()?;
     let mut kept = Kept::default();
     for name in ["alert-gateway.pem", "alert-gateway-key.pem"] {
         let (was, is) = (fs_err::read_to_string(own.join("pki").join(name))?, fs_err::read(other.join("pki").join(name))?);
@@ -407,13 +390,13 @@ fn certificate(world: &World, addresses: &str) -> Result<Kept> {
         files.iter().try_for_each(|file| fs_err::write(file, &is))?;
     }
     kept.text = "alert-gateway".to_owned();
-    restart(world, "alert-gateway")?;
+    world.restart("alert-gateway")?;
     Ok(kept)
 }
 
 fn restored(world: &World, kept: Kept) -> Result<()> {
     put_back(&kept)?;
-    restart(world, &kept.text)
+    world.restart(&kept.text)
 }
 
 /// Locks Jenkins' webhook for builds against other channels, or does not.

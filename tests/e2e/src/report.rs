@@ -67,7 +67,7 @@ pub fn verdict_of(absent: &Absent) -> Verdict {
 }
 
 fn claim_of(name: &str) -> &'static str {
-    let inside = steps::all().chain([&steps::EGRESS]).map(|step| (step.name, step.claim));
+    let inside = steps::every().map(|step| (step.name, step.claim));
     inside.chain(outside::CLAIMS).chain(mutations::claims()).find(|(known, _)| *known == name).map_or("", |(_, claim)| claim)
 }
 
@@ -194,10 +194,8 @@ pub mod tests {
     use super::*;
     use crate::step::{Cell, Shown, Table};
 
-    /// A report with a step of each verdict.
-    pub fn sample() -> Report {
-        let folders = Folders { run: PathBuf::from("/nowhere/20200101-000000-1") };
-        let options = Options {
+    fn options() -> Options {
+        Options {
             mattermost: Mattermost::Double,
             list: false,
             filter: Vec::new(),
@@ -206,7 +204,13 @@ pub mod tests {
             json: false,
             keep: false,
             clean: false,
-        };
+        }
+    }
+
+    /// A report with a step of each verdict.
+    pub fn sample() -> Report {
+        let folders = Folders { run: PathBuf::from("/nowhere/20200101-000000-1") };
+        let options = options();
         let mut report = Report { began: 1000.0, took: 12.0, ..Report::new(&folders, &options) };
         let mut out = Output::new();
         let cell = |text: &str, good| Cell { text: text.to_owned(), good };
@@ -243,16 +247,7 @@ pub mod tests {
     #[test]
     fn a_run_that_broke_off_is_no_success() {
         let folders = Folders { run: PathBuf::from("/nowhere/1") };
-        let options = Options {
-            mattermost: Mattermost::Double,
-            list: false,
-            filter: Vec::new(),
-            full: false,
-            mutate: false,
-            json: false,
-            keep: false,
-            clean: false,
-        };
+        let options = options();
         let mut report = Report::new(&folders, &options);
         assert!(report.verdict(&options, &mut Output::new()).is_ok());
         report.broke("interrupted".into());

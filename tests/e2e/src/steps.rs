@@ -16,7 +16,12 @@ use crate::step::Step;
 pub use egress::EGRESS;
 pub use start::UP;
 
-/// Every step that runs inside; the egress step comes last of all, because its probes are counted.
+/// Every step that runs inside, that about egress too.
+pub fn every() -> impl Iterator<Item = &'static Step> {
+    all().chain([&EGRESS])
+}
+
+/// Every step that runs inside but that about egress, which comes last of all, because its probes are counted.
 pub fn all() -> impl Iterator<Item = &'static Step> {
     [
         start::STEPS,

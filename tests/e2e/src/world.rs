@@ -249,6 +249,19 @@ impl World {
         Ok(())
     }
 
+    /// Restarts a service, and waits until it is healthy.
+    pub fn restart(&self, service: &str) -> Result<()> {
+        let before = self.pid(service)?;
+        self.lab.docker("restart --time 10").arg(self.container(service)?).capture()?;
+        self.is_healthy_again(service, before, HEALTHY);
+        Ok(())
+    }
+
+    /// A path in a service's container, as it is called from outside.
+    pub fn inside(&self, service: &str, path: &str) -> Result<PathBuf> {
+        Ok(PathBuf::from(format!("/proc/{}/root{path}", self.pid(service)?)))
+    }
+
     /// Waits until a service is healthy, as another process than `before`.
     pub fn is_healthy_again(&self, service: &str, before: u64, within: Duration) {
         let healthy = || {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use images::{Class, Error, Result};
@@ -67,8 +67,13 @@ impl Site<'_> {
 
     /// `cargo xtask` on the server of the lab, for this site.
     pub fn xtask(&self, words: &str) -> Process {
+        self.xtask_for(&self.folder, words)
+    }
+
+    /// The same for a site in another folder.
+    pub fn xtask_for(&self, folder: &Path, words: &str) -> Process {
         let machine = self.lab.machine();
-        let process = self.lab.process(&self.xtask).args(words.split_whitespace()).arg("--site").arg(&self.folder);
+        let process = self.lab.process(&self.xtask).args(words.split_whitespace()).arg("--site").arg(folder);
         process.in_folder(machine.root()).env_remove("CARGO_MANIFEST_DIR").env("PATH", machine.path())
     }
 

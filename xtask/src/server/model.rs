@@ -149,6 +149,16 @@ pub struct PluginStatus {
     pub version: String,
 }
 
+impl PluginStatus {
+    /// State of a plugin that runs.
+    pub const RUNNING: i64 = 2;
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        self.state == Self::RUNNING
+    }
+}
+
 /// What `system/ping?get_server_status=true` says. Without the question the server says OK while its database is down.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]

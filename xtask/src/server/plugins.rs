@@ -4,9 +4,6 @@ use super::client::Client;
 use super::failure::Result;
 use super::model::PluginStatus;
 
-/// State of a plugin that runs.
-const RUNNING: i64 = 2;
-
 /// Asks the server, which has started its plugins before it answers anything: a line for each of the ids `expected` that does not run.
 pub fn plugin_states(client: &Client, expected: &[&str]) -> Result<Vec<String>> {
     Ok(problems(expected, &client.plugin_statuses()?))
@@ -16,8 +13,10 @@ pub fn plugin_states(client: &Client, expected: &[&str]) -> Result<Vec<String>> 
 pub fn problems(expected: &[&str], found: &[PluginStatus]) -> Vec<String> {
     let problem = |id: &&str| match found.iter().find(|plugin| plugin.plugin_id == **id) {
         None => Some(format!("{id}: not installed; its signature was refused, or it is not in the image (the server's log says which)")),
-        Some(plugin) if plugin.state == RUNNING => None,
-        Some(plugin) if plugin.error.is_empty() => Some(format!("{id} {}: state {} instead of {RUNNING}", plugin.version, plugin.state)),
+        Some(plugin) if plugin.is_running() => None,
+        Some(plugin) if plugin.error.is_empty() => {
+            Some(format!("{id} {}: state {} instead of {}", plugin.version, plugin.state, PluginStatus::RUNNING))
+        }
         Some(plugin) => Some(format!("{id} {}: {}", plugin.version, plugin.error)),
     };
     expected.iter().filter_map(problem).collect()

@@ -175,9 +175,7 @@ fn database(world: &World, evidence: &mut Evidence) -> Result<()> {
                 Ok(answer == (200, "ok".to_owned()))
             })
         });
-        let before = world.pid("postgres")?;
-        world.lab.docker("restart --time 10").arg(world.container("postgres")?).capture()?;
-        world.is_healthy_again("postgres", before, BACK);
+        world.restart("postgres")?;
         kill(world, "postgres")?;
         stop.store(true, Ordering::SeqCst);
         flood.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -175,9 +175,8 @@ fn secrets_stay(world: &World, evidence: &mut Evidence) -> Result<()> {
         shown.push((format!("arguments in {service}"), process("top").arg(&id).args(["-o", "pid,args"]).text()?));
         shown.push((format!("log of {service}"), lab::said(&process("logs").arg(&id).outcome()?)));
         shown.push((format!("history of {service}'s image"), process("image history --no-trunc").arg(&image).text()?));
-        let inside = Path::new("/proc").join(world.pid(&service)?.to_string()).join("root/run/secrets");
         let mut own = BTreeSet::new();
-        for entry in fs_err::read_dir(&inside)? {
+        for entry in fs_err::read_dir(world.inside(&service, "/run/secrets")?)? {
             let text = String::from_utf8_lossy(&fs_err::read(entry?.path())?).into_owned();
             own.extend(hidden.found(&text).into_iter().map(str::to_owned));
         }

@@ -21,7 +21,7 @@ pub const STEPS: &[Step] = &[
         deadline: Duration::from_secs(30),
         needs: &[],
         when: When::Shared,
-        proves: baked,
+        proves: active,
     },
     Step {
         name: "plugins::unsigned_and_tampered_ones_stay_out_of_another_image",
@@ -36,14 +36,12 @@ pub const STEPS: &[Step] = &[
 
 /// Where bundles lie in the image.
 const FOLDER: &str = "/mattermost/prepackaged_plugins";
-/// State of a plugin that runs.
-const RUNNING: i64 = 2;
 /// Ids of the bundles that no server may take.
 const BAD: [&str; 2] = ["org.example.unsigned", "org.example.tampered"];
 
 /// Id → version of each bundle in the running image.
 fn bundles(world: &World, evidence: &mut Evidence) -> Result<BTreeMap<String, String>> {
-    let folder = Path::new("/proc").join(world.pid("mattermost")?.to_string()).join(format!("root{FOLDER}"));
+    let folder = world.inside("mattermost", FOLDER)?;
     let mut found = BTreeMap::new();
     for entry in fs_err::read_dir(&folder)? {
         let path = entry?.path();
@@ -71,12 +69,8 @@ fn active(world: &World, evidence: &mut Evidence) -> Result<()> {
     let baked = bundles(world, evidence)?;
     evidence.holds("bundles in the image", "at least 2", baked.len(), baked.len() >= 2)?;
     let running: BTreeMap<String, String> =
-        statuses(world)?.into_iter().filter(|plugin| plugin.state == RUNNING).map(|plugin| (plugin.plugin_id, plugin.version)).collect();
+        statuses(world)?.into_iter().filter(|plugin| plugin.is_running()).map(|plugin| (plugin.plugin_id, plugin.version)).collect();
     evidence.same("plugins that run", baked, running)
-}
-
-fn baked(world: &World, evidence: &mut Evidence) -> Result<()> {
-    active(world, evidence)
 }
 
 fn refused(world: &World, evidence: &mut Evidence) -> Result<()> {
@@ -127,7 +121,7 @@ fn with_bad_bundles(world: &World) -> Result<String> {
     fs_err::create_dir_all(&folder)?;
     let runs = world.site.inspect(&world.container("mattermost")?)?["Image"].as_str().unwrap_or_default().to_owned();
     let made = world.lab.docker("create").arg(&runs).text()?;
-    let sealed = Path::new("/proc").join(world.pid("mattermost")?.to_string()).join(format!("root{FOLDER}"));
+    let sealed = world.inside("mattermost", FOLDER)?;
     let signature = fs_err::read_dir(&sealed)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension().is_some_and(|end| end == "sig"));

@@ -106,9 +106,7 @@ fn refused(world: &World, evidence: &mut Evidence) -> Result<()> {
     let other = world.run.join("world/other");
     fs_err::create_dir_all(&other)?;
     fs_err::write(other.join("site.toml"), fs_err::read(world.folder().toml())?)?;
-    let machine = world.machine();
-    let certs = world.lab.process(&world.site.xtask).args(["certs", "--site"]).arg(&other).in_folder(machine.root());
-    certs.env_remove("CARGO_MANIFEST_DIR").env("PATH", machine.path()).capture()?;
+    world.site.xtask_for(&other, "certs").capture()?;
     let other = other.join("pki/ca.pem");
     for endpoint in endpoints(world)? {
         for (called, verdict) in shown(world, &endpoint, &other)?.verdicts {
@@ -160,7 +158,7 @@ fn agreed(said: &str) -> bool {
 }
 
 fn verify_full(world: &World, evidence: &mut Evidence) -> Result<()> {
-    let secrets = format!("/proc/{}/root/run/secrets", world.pid("mattermost")?);
+    let secrets = world.inside("mattermost", "/run/secrets")?;
     let mut modes = Vec::new();
     for entry in fs_err::read_dir(secrets)?.flatten() {
         let text = fs_err::read_to_string(entry.path()).unwrap_or_default();
