@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::source::Source;
 
-/// Half of a SHA-256: names an event or a place without showing it, and serves as part of a file's name.
+/// Half of a SHA-256: names an event or a place without showing it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Key([u8; 16]);
@@ -23,6 +23,11 @@ impl Key {
         let mut key = [0; 16];
         key.copy_from_slice(&hash.finalize()[..16]);
         Key(key)
+    }
+
+    /// As it is kept on disk.
+    pub fn bytes(&self) -> &[u8; 16] {
+        &self.0
     }
 }
 

@@ -5,6 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use entrypoint::Result;
+
 use crate::alert::Key;
 use crate::post::{Mattermost, Outcome};
 use crate::source::Source;
@@ -17,7 +19,7 @@ pub struct Pace {
     pub first: Duration,
     /// At most, unless the server asks for more.
     pub longest: Duration,
-    /// How often to look for an address and for replayed letters.
+    /// How often to look for an address.
     pub look: Duration,
 }
 
@@ -71,16 +73,7 @@ impl Failures {
 pub fn run(spool: &Spool, mattermost: &Mattermost, pace: &Pace, counts: &Counts, stop: &AtomicBool) {
     let mut sources: HashMap<Source, Failures> = HashMap::new();
     let mut lanes: HashMap<Key, Failures> = HashMap::new();
-    let mut looked: Option<Instant> = None;
     while !stop.load(Ordering::SeqCst) {
-        if looked.is_none_or(|at| at.elapsed() >= pace.look) {
-            looked = Some(Instant::now());
-            match spool.take_replayed() {
-                Ok(0) => {}
-                Ok(count) => println!("alert-gateway: {count} dead letters are tried again"),
-                Err(error) => eprintln!("alert-gateway: dead letters cannot be tried again: {error}"),
-            }
-        }
         let known: Vec<Source> = Source::ALL.into_iter().filter(|source| mattermost.is_known(*source)).collect();
         let now = Instant::now();
         let next = spool.first(|lane, source| {
@@ -97,16 +90,16 @@ pub fn run(spool: &Spool, mattermost: &Mattermost, pace: &Pace, counts: &Counts,
             Ok(alert) => mattermost.post(source, alert.message.to_string().as_bytes()),
             Err(error) => Outcome::Retry { why: error.to_string(), after: None, all: false },
         };
-        let noted = match outcome {
+        match outcome {
             Outcome::Posted => {
                 counts.posted.fetch_add(1, Ordering::Relaxed);
                 println!("alert-gateway: alert {number} is posted");
-                spool.posted(number)
+                note(spool, pace, stop, number, || spool.posted(number));
             }
             Outcome::Refused(status) => {
                 counts.refused.fetch_add(1, Ordering::Relaxed);
                 eprintln!("alert-gateway: alert {number} is a dead letter: Mattermost says {status}, and would again");
-                spool.refused(number)
+                note(spool, pace, stop, number, || spool.refused(number));
             }
             Outcome::Retry { why, after, all: everybody } => {
                 counts.failed.fetch_add(1, Ordering::Relaxed);
@@ -115,13 +108,23 @@ pub fn run(spool: &Spool, mattermost: &Mattermost, pace: &Pace, counts: &Counts,
                 eprintln!("alert-gateway: alert {number} is tried again in {:.1} s: {why}", pause.as_secs_f32());
                 continue;
             }
-        };
+        }
         sources.remove(&source);
         lanes.remove(&lane);
-        if let Err(error) = noted {
-            eprintln!("alert-gateway: alert {number}: {error}");
-            // A disk that says no is not asked without a pause.
-            lanes.entry(lane).or_default().again(pace, None);
+    }
+}
+
+/// Writes down how a post ended. Where the disk says no, that is tried again, and not the post: nothing else is posted until then.
+fn note(spool: &Spool, pace: &Pace, stop: &AtomicBool, number: u64, write: impl Fn() -> Result<()>) {
+    let mut failures = Failures::default();
+    while let Err(error) = write() {
+        let pause = failures.again(pace, None);
+        eprintln!("alert-gateway: alert {number}: how it ended is written down again in {:.1} s: {error}", pause.as_secs_f32());
+        while let Some(left) = failures.until.and_then(|until| until.checked_duration_since(Instant::now())) {
+            if stop.load(Ordering::SeqCst) {
+                return;
+            }
+            spool.wait(left);
         }
     }
 }

@@ -7,7 +7,9 @@
 //! - none: serves until SIGTERM or SIGINT, then finishes the requests and the post that are under way.
 //! - `healthcheck`: asks `/health` on this machine; at most 3 s.
 //! - `dead-letters`: lists what Mattermost refused for good.
-//! - `replay`: has all of those tried again, within seconds, by the gateway that runs.
+//! - `replay`: has all of those tried again.
+//!
+//! The two ask the gateway that runs, at the socket `control` in its folder; where none runs, they open the folder themselves.
 //!
 //! # Environment
 //! | variable | default | meaning |
@@ -105,6 +107,7 @@ fn serve(settings: &Settings) -> Result<()> {
         println!("alert-gateway: {} is not there: alerts of {} are kept until it is", file.display(), source.name());
     }
     let spool = Arc::new(spool::Spool::open(&settings.spool, settings.events, settings.queue)?);
+    let control = spool::Control::open(&settings.spool)?;
     let delivered = Arc::new(delivery::Counts::default());
     let reconciled = Arc::new(reconcile::Counts::default());
     let asked = settings.sonarqube_url.clone().filter(|_| settings.sonarqube_token.exists());
@@ -139,10 +142,12 @@ fn serve(settings: &Settings) -> Result<()> {
             let (spool, counts, stop) = (&spool, &reconciled, &stop);
             scope.spawn(move || reconcile::run(spool, &sonarqube, settings.sonarqube_period, counts, stop))
         });
+        scope.spawn(|| control.run(&spool, &stop));
         scope.spawn(|| delivery::run(&spool, &mattermost, &delivery::Pace::default(), &delivered, &stop));
         server.run();
         stop.store(true, Ordering::SeqCst);
         spool.wake();
+        control.wake();
     });
     Ok(())
 }

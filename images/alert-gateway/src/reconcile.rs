@@ -90,15 +90,17 @@ pub fn round(spool: &Spool, sonarqube: &Sonarqube, seen: &mut Seen) -> Result<u6
         let Some(key) = text(&project, "/key") else { continue };
         let listed = sonarqube.get(&token, &format!("/api/project_branches/list?project={}", escaped(key)))?;
         for branch in listed["branches"].as_array().map_or(&[][..], Vec::as_slice) {
-            let Some(branch) = Branch::of(&project, branch, spool) else { continue };
+            let Some(branch) = Branch::of(&project, branch, spool)? else { continue };
             now.insert(branch.place, branch.verdict);
             if seen.get(&branch.place) != Some(&branch.verdict) {
                 continue;
             }
             let payload = branch.payload(&sonarqube.url, &sonarqube.conditions(&token, &branch)?);
             // In the meantime it may have come.
-            let alert = lost(&payload, SystemTime::now()).filter(|_| branch.differs(spool));
-            let Some(alert) = alert else { continue };
+            let Some(alert) = lost(&payload, SystemTime::now()) else { continue };
+            if !branch.differs(spool)? {
+                continue;
+            }
             match spool.accept(&alert) {
                 Ok(spool::Accepted::Kept(number)) => {
                     found += 1;
@@ -122,24 +124,25 @@ struct Branch<'a> {
 }
 
 impl<'a> Branch<'a> {
-    fn of(project: &'a Value, branch: &'a Value, spool: &Spool) -> Option<Self> {
-        let verdict = match text(branch, "/status/qualityGateStatus")? {
-            "ERROR" => Verdict::Bad,
-            "OK" => Verdict::Good,
-            _ => return None,
+    fn of(project: &'a Value, branch: &'a Value, spool: &Spool) -> Result<Option<Self>, String> {
+        let verdict = match text(branch, "/status/qualityGateStatus") {
+            Some("ERROR") => Verdict::Bad,
+            Some("OK") => Verdict::Good,
+            _ => return Ok(None),
         };
-        let place = sonarqube::place(text(project, "/key")?, text(branch, "/type").unwrap_or_default(), text(branch, "/name")?);
+        let (Some(key), Some(name)) = (text(project, "/key"), text(branch, "/name")) else { return Ok(None) };
+        let place = sonarqube::place(key, text(branch, "/type").unwrap_or_default(), name);
         let found = Branch { place, verdict, project, branch };
-        found.differs(spool).then_some(found)
+        Ok(found.differs(spool)?.then_some(found))
     }
 
-    fn differs(&self, spool: &Spool) -> bool {
-        match (spool.gate(self.place), self.verdict) {
+    fn differs(&self, spool: &Spool) -> Result<bool, String> {
+        Ok(match (spool.gate(self.place).map_err(|error| error.to_string())?, self.verdict) {
             // Nothing is known of it: only a failure since the beginning is news.
             (None, Verdict::Good) => false,
             (None, Verdict::Bad) => text(self.branch, "/analysisDate").and_then(seconds).is_none_or(|at| at >= spool.since()),
             (Some(known), stands) => known != stands,
-        }
+        })
     }
 
     fn payload(&self, url: &str, conditions: &Value) -> Value {

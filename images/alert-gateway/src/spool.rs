@@ -1,23 +1,15 @@
-//! The alerts on disk: what the gateway has said yes to, until Mattermost has it.
+//! The alerts that the gateway has said yes to, until Mattermost has them: on disk ([`store`]), and in memory what is looked up
+//! all the time.
 //!
-//! | in the folder | what it is |
-//! |---|---|
-//! | `queue/NUMBER.json` | an alert that waits; numbers grow |
-//! | `dead/NUMBER.json` | an alert that Mattermost refused for good |
-//! | `replay/NUMBER.json` | a dead letter that somebody wants to be tried again |
-//! | `since` | when a gateway first opened the folder, in seconds since 1970 |
-//! | `done.log` | what was posted or refused in the last 30 days, see [`log`] |
-//! | `lock` | held by the one gateway that runs |
-//!
-//! An alert is on disk before it is acknowledged: written beside, synced, renamed, and the folder synced. After a post, `done.log`
-//! is synced before the alert's file goes, so that a gateway that is killed between the two does not post again. One window is
-//! left, which no receiver can close: killed after Mattermost accepted and before `done.log` says so, the alert is posted twice.
+//! An alert is on disk before it is acknowledged. When Mattermost has it, it leaves the queue and its event is noted in one step, so
+//! that a gateway that is killed does not post again. One window is left, which no receiver can close: killed after Mattermost
+//! accepted and before that is noted, the alert is posted twice.
 
-mod log;
+mod control;
+mod store;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,7 +17,8 @@ use entrypoint::{Error, Result};
 
 use crate::alert::{Alert, Key, Verdict};
 use crate::source::Source;
-use log::{End, Line, Log};
+pub use control::{Control, dead_letters, replay};
+use store::{Change, Store};
 
 /// An event that is sent again within this time is not posted again.
 const REMEMBERED: u64 = 30 * 24 * 60 * 60;
@@ -75,18 +68,18 @@ pub struct Status {
 /// What time it is; a clock may jump.
 type Clock = fn() -> SystemTime;
 
-/// The folder and what is known of it. One process has it at a time.
+/// The queue and what is known of it. One process has it at a time.
 pub struct Spool {
-    folder: PathBuf,
+    store: Store,
     wanted: Wanted,
     limit: usize,
     since: u64,
     clock: Clock,
     state: Mutex<State>,
     changed: Condvar,
-    _lock: fs_err::File,
 }
 
+#[derive(Default)]
 struct State {
     next: u64,
     waiting: BTreeMap<u64, Waiting>,
@@ -97,24 +90,15 @@ struct State {
     queued: HashSet<Key>,
     /// Events that are being written by another thread.
     writing: HashSet<Key>,
-    /// When an event was posted or refused, in seconds since 1970.
-    done: HashMap<Key, u64>,
-    /// The last verdict of each place that was kept.
-    last: HashMap<Key, Verdict>,
-    /// The last verdict of each place that was a quality gate's.
-    gates: HashMap<Key, Verdict>,
     dead: usize,
-    log: Log,
 }
 
 struct Waiting {
     event: Key,
-    place: Key,
     lane: Key,
     source: Source,
-    verdict: Verdict,
-    gate: bool,
-    since: SystemTime,
+    /// Seconds since 1970.
+    since: u64,
 }
 
 impl Spool {
@@ -127,61 +111,31 @@ impl Spool {
     }
 
     fn open_at(folder: &Path, wanted: Wanted, limit: usize, clock: Clock) -> Result<Self> {
-        for part in ["queue", "dead", "replay"] {
-            fs_err::create_dir_all(folder.join(part))?;
-        }
-        let lock = fs_err::File::create(folder.join("lock"))?;
-        lock.file().try_lock().map_err(|_| Error::failed(format!("{} is in use by another gateway", folder.display())))?;
-        let now = seconds(clock());
-        let since = since(&folder.join("since"), now)?;
-        let (log, lines) = Log::open(&folder.join("done.log"), now, REMEMBERED)?;
-        let mut state = State {
-            next: 1,
-            waiting: BTreeMap::new(),
-            lanes: HashMap::new(),
-            heads: BTreeMap::new(),
-            queued: HashSet::new(),
-            writing: HashSet::new(),
-            done: HashMap::new(),
-            last: HashMap::new(),
-            gates: HashMap::new(),
-            dead: 0,
-            log,
-        };
-        let mut posted = HashSet::new();
-        for line in lines {
-            state.last.insert(line.place, line.verdict);
-            if line.gate {
-                state.gates.insert(line.place, line.verdict);
+        Spool::with(Store::open(folder, seconds(clock()), REMEMBERED)?, wanted, limit, clock)
+    }
+
+    fn with(store: Store, wanted: Wanted, limit: usize, clock: Clock) -> Result<Self> {
+        let mut state = State::default();
+        let mut unreadable = Vec::new();
+        store.each_dead(|number, _| {
+            state.dead += 1;
+            state.next = state.next.max(number);
+        })?;
+        store.each_waiting(|number, (since, alert)| {
+            state.next = state.next.max(number);
+            match alert {
+                Ok(alert) => state.push(number, &alert, since),
+                Err(error) => unreadable.push((number, error)),
             }
-            state.done.insert(line.event, line.at);
-            if line.end == End::Posted {
-                posted.insert(line.event);
-            }
+        })?;
+        state.next += 1;
+        for (number, error) in unreadable {
+            eprintln!("alert-gateway: alert {number} becomes a dead letter: {error}");
+            store.change(Change::Refused { number, at: 0, event: None })?;
+            state.dead += 1;
         }
-        let dead = numbers(&folder.join("dead"))?;
-        state.dead = dead.len();
-        let queue = numbers(&folder.join("queue"))?;
-        let replay = numbers(&folder.join("replay"))?;
-        state.next = dead.iter().chain(&queue).chain(&replay).max().map_or(1, |last| last + 1);
-        for number in queue {
-            let path = file(folder, "queue", number);
-            match read(&path) {
-                // Killed between the line in `done.log` and this.
-                Ok(alert) if posted.contains(&alert.event) => fs_err::remove_file(&path)?,
-                Ok(alert) => {
-                    let since = fs_err::metadata(&path)?.modified().unwrap_or_else(|_| clock());
-                    state.push(number, &alert, since);
-                }
-                Err(error) => {
-                    eprintln!("alert-gateway: alert {number} cannot be read and becomes a dead letter: {error}");
-                    fs_err::rename(&path, file(folder, "dead", number))?;
-                    state.dead += 1;
-                }
-            }
-        }
-        let (state, changed) = (Mutex::new(state), Condvar::new());
-        Ok(Spool { folder: folder.to_owned(), wanted, limit, since, clock, state, changed, _lock: lock })
+        let since = store.since()?;
+        Ok(Spool { store, wanted, limit, since, clock, state: Mutex::new(state), changed: Condvar::new() })
     }
 
     /// Takes an alert. After `Ok` it survives a crash of the machine.
@@ -191,29 +145,34 @@ impl Spool {
         while state.writing.contains(&alert.event) {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let done = state.done.get(&alert.event);
-        if state.queued.contains(&alert.event) || done.is_some_and(|at| self.now().saturating_sub(*at) < REMEMBERED) {
+        if state.queued.contains(&alert.event) {
             return Ok(Accepted::Known);
         }
-        let recovery = state.last.get(&alert.place) == Some(&Verdict::Bad);
-        match (self.wanted, alert.verdict) {
-            (Wanted::All, _) | (_, Verdict::Bad) => {}
-            (Wanted::Changes, Verdict::Good) if recovery => {}
-            (_, Verdict::Good) => return Ok(Accepted::Unwanted),
+        let done = self.store.done(alert.event).map_err(Refused::Disk)?;
+        if done.is_some_and(|at| self.now().saturating_sub(at) < REMEMBERED) {
+            return Ok(Accepted::Known);
         }
-        if state.waiting.len() + state.writing.len() >= self.limit {
+        if self.wanted != Wanted::All && alert.verdict == Verdict::Good {
+            let last = self.store.place(alert.place).map_err(Refused::Disk)?.map(|place| place.last);
+            if self.wanted == Wanted::Failures || last != Some(Verdict::Bad) {
+                return Ok(Accepted::Unwanted);
+            }
+        }
+        let waiting = state.waiting.len() + state.writing.len();
+        if waiting >= self.limit {
             return Err(Refused::Full);
         }
-        let number = state.next;
-        state.next += 1;
+        self.store.room(waiting == 0).map_err(Refused::Disk)?;
+        let number = state.number();
         state.writing.insert(alert.event);
         drop(state);
         // Outside the lock, so that several alerts share one flush of the disk.
-        let written = self.write(number, alert);
+        let at = self.now();
+        let written = self.store.change(Change::Keep { number, at, alert: alert.clone() });
         let mut state = self.state();
         state.writing.remove(&alert.event);
         if written.is_ok() {
-            state.push(number, alert, (self.clock)());
+            state.push(number, alert, at);
         }
         drop(state);
         self.changed.notify_all();
@@ -221,8 +180,11 @@ impl Spool {
     }
 
     /// The last verdict of a quality gate about `place` that came, posted or waiting.
-    pub fn gate(&self, place: Key) -> Option<Verdict> {
-        self.state().gates.get(&place).copied()
+    ///
+    /// # Errors
+    /// Where the disk says no.
+    pub fn gate(&self, place: Key) -> Result<Option<Verdict>> {
+        Ok(self.store.place(place)?.and_then(|place| place.gate))
     }
 
     /// When a gateway first opened the folder, in seconds since 1970: what was before, nobody was to be told.
@@ -240,23 +202,21 @@ impl Spool {
     /// What waits under this number.
     ///
     /// # Errors
-    /// Where the file is gone or not readable.
+    /// Where it is not there, or the disk says no.
     pub fn read(&self, number: u64) -> Result<Alert> {
-        read(&file(&self.folder, "queue", number))
+        let (_, alert) = self.store.waiting(number)?.ok_or_else(|| Error::failed("it is not in the queue any more"))?;
+        alert
     }
 
     /// Mattermost has it.
     ///
     /// # Errors
-    /// Where the disk says no. The alert is not posted again by this process; the next one might.
+    /// Where the disk says no. Then it stays in the queue, and this has to be said again, or it is posted twice.
     pub fn posted(&self, number: u64) -> Result<()> {
-        let mut state = self.state();
-        let Some(waiting) = state.pop(number) else { return Ok(()) };
-        let noted = state.note(&waiting, End::Posted, self.now());
-        drop(state);
-        // Also where the disk is full and the line could not be written: this makes room, and an alert that stays is posted again.
-        fs_err::remove_file(file(&self.folder, "queue", number))?;
-        Ok(noted?)
+        let Some(event) = self.event(number) else { return Ok(()) };
+        self.store.change(Change::Posted { number, at: self.now(), event })?;
+        self.state().pop(number);
+        Ok(())
     }
 
     /// Mattermost never will: kept as a dead letter.
@@ -264,36 +224,47 @@ impl Spool {
     /// # Errors
     /// Where the disk says no; then it stays in the queue.
     pub fn refused(&self, number: u64) -> Result<()> {
-        // The file first: killed in between, the letter is there and only its event is not remembered.
-        fs_err::rename(file(&self.folder, "queue", number), file(&self.folder, "dead", number))?;
-        sync(&self.folder.join("dead"))?;
-        sync(&self.folder.join("queue"))?;
+        let event = self.event(number);
+        self.store.change(Change::Refused { number, at: self.now(), event })?;
         let mut state = self.state();
+        state.pop(number);
         state.dead += 1;
-        let Some(waiting) = state.pop(number) else { return Ok(()) };
-        Ok(state.note(&waiting, End::Refused, self.now())?)
+        Ok(())
     }
 
-    /// Takes what `alert-gateway replay` put aside back into the queue, behind all others.
+    /// Takes the dead letters back into the queue, behind all others, and says how many there were.
     ///
     /// # Errors
     /// Where the disk says no.
-    pub fn take_replayed(&self) -> Result<usize> {
-        let numbers = numbers(&self.folder.join("replay"))?;
-        for number in &numbers {
-            let from = file(&self.folder, "replay", *number);
-            let alert = read(&from)?;
-            let mut state = self.state();
-            let new = state.next;
-            state.next += 1;
-            fs_err::rename(from, file(&self.folder, "queue", new))?;
-            state.push(new, &alert, (self.clock)());
-            state.dead = state.dead.saturating_sub(1);
-        }
-        if !numbers.is_empty() {
-            sync(&self.folder.join("queue"))?;
-        }
-        Ok(numbers.len())
+    pub fn replay(&self) -> Result<usize> {
+        let at = self.now();
+        let (mut numbers, mut alerts) = (Vec::new(), Vec::new());
+        let mut state = self.state();
+        self.store.each_dead(|former, (_, alert)| {
+            // What cannot be read stays where it is.
+            let Ok(alert) = alert else { return };
+            let number = state.number();
+            numbers.push((former, number));
+            alerts.push((number, alert));
+        })?;
+        self.store.change(Change::Replay { numbers, at })?;
+        alerts.iter().for_each(|(number, alert)| state.push(*number, alert, at));
+        state.dead -= alerts.len();
+        drop(state);
+        self.changed.notify_all();
+        Ok(alerts.len())
+    }
+
+    /// The dead letters: number, and the line that tells what it is.
+    ///
+    /// # Errors
+    /// Where the disk says no.
+    pub fn dead_letters(&self) -> Result<Vec<(u64, String)>> {
+        let mut letters = Vec::new();
+        self.store.each_dead(|number, (_, alert)| {
+            letters.push((number, alert.map_or_else(|error| error.to_string(), |alert| alert.summary)));
+        })?;
+        Ok(letters)
     }
 
     /// Waits until something changes, at most this long.
@@ -311,9 +282,9 @@ impl Spool {
     /// How it stands.
     pub fn status(&self) -> Status {
         let state = self.state();
-        let since = state.waiting.values().next().map(|first| first.since);
         // A clock that was set back makes no age.
-        let oldest = since.and_then(|since| (self.clock)().duration_since(since).ok()).unwrap_or_default();
+        let oldest = state.waiting.values().next().map_or(0, |first| self.now().saturating_sub(first.since));
+        let oldest = Duration::from_secs(oldest);
         Status { waiting: state.waiting.len(), oldest, dead: state.dead }
     }
 
@@ -325,26 +296,22 @@ impl Spool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, number: u64, alert: &Alert) -> std::io::Result<()> {
-        let path = file(&self.folder, "queue", number);
-        let written = replace(&path, &serde_json::to_vec(alert)?);
-        if written.is_err() {
-            // What is not acknowledged must not be posted either: SonarQube's record says that it failed.
-            let _ = fs_err::remove_file(&path);
-        }
-        written
+    fn event(&self, number: u64) -> Option<Key> {
+        self.state().waiting.get(&number).map(|waiting| waiting.event)
     }
 }
 
 impl State {
-    fn push(&mut self, number: u64, alert: &Alert, since: SystemTime) {
-        let Alert { source, event, place, lane, verdict, gate, .. } = *alert;
-        self.waiting.insert(number, Waiting { event, place, lane, source, verdict, gate, since });
+    /// A number that nobody had.
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    fn push(&mut self, number: u64, alert: &Alert, since: u64) {
+        let Alert { source, event, lane, .. } = *alert;
+        self.waiting.insert(number, Waiting { event, lane, source, since });
         self.queued.insert(event);
-        self.last.insert(place, verdict);
-        if gate {
-            self.gates.insert(place, verdict);
-        }
         let numbers = self.lanes.entry(lane).or_default();
         // Two that are written at once may come in the other order.
         let at = numbers.partition_point(|other| *other < number);
@@ -357,8 +324,8 @@ impl State {
         }
     }
 
-    fn pop(&mut self, number: u64) -> Option<Waiting> {
-        let waiting = self.waiting.remove(&number)?;
+    fn pop(&mut self, number: u64) {
+        let Some(waiting) = self.waiting.remove(&number) else { return };
         self.queued.remove(&waiting.event);
         self.heads.remove(&number);
         if let Some(numbers) = self.lanes.get_mut(&waiting.lane) {
@@ -368,96 +335,7 @@ impl State {
                 None => _ = self.lanes.remove(&waiting.lane),
             }
         }
-        Some(waiting)
     }
-
-    fn note(&mut self, waiting: &Waiting, end: End, at: u64) -> std::io::Result<()> {
-        let line = Line { at, event: waiting.event, place: waiting.place, end, verdict: waiting.verdict, gate: waiting.gate };
-        self.done.insert(line.event, line.at);
-        self.log.append(&line)?;
-        if self.log.is_long() {
-            self.log.shorten(at, REMEMBERED)?;
-            self.done.retain(|_, done| at.saturating_sub(*done) < REMEMBERED);
-        }
-        Ok(())
-    }
-}
-
-/// Moves dead letters aside for the gateway that runs; it looks for them every few seconds. Says how many there were.
-///
-/// # Errors
-/// Where the folder cannot be changed.
-pub fn replay(folder: &Path) -> Result<usize> {
-    let dead = numbers(&folder.join("dead"))?;
-    for number in &dead {
-        fs_err::rename(file(folder, "dead", *number), file(folder, "replay", *number))?;
-    }
-    Ok(dead.len())
-}
-
-/// The dead letters: number, and the line that tells what it is.
-///
-/// # Errors
-/// Where the folder cannot be read.
-pub fn dead_letters(folder: &Path) -> Result<Vec<(u64, String)>> {
-    let told = |number| read(&file(folder, "dead", number)).map_or_else(|error| error.to_string(), |alert| alert.summary);
-    Ok(numbers(&folder.join("dead"))?.into_iter().map(|number| (number, told(number))).collect())
-}
-
-fn file(folder: &Path, part: &str, number: u64) -> PathBuf {
-    folder.join(part).join(format!("{number:020}.json"))
-}
-
-fn read(path: &Path) -> Result<Alert> {
-    let bytes = fs_err::read(path)?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::failed(format!("{}: {error}", path.display())))
-}
-
-/// The numbers in a folder, in order. What was being written when a gateway was killed is removed.
-fn numbers(folder: &Path) -> Result<Vec<u64>> {
-    let mut numbers = Vec::new();
-    for entry in fs_err::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with('.') {
-            fs_err::remove_file(entry.path())?;
-        }
-        numbers.extend(name.strip_suffix(".json").and_then(|number| number.parse::<u64>().ok()));
-    }
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-/// Writes a file so that a crash of the machine leaves the old one or the whole new one: beside, under the same name behind a dot.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let beside = folder.join(format!(".{}", path.file_name().unwrap_or_default().display()));
-    let written = (|| {
-        let mut out = fs_err::File::create(&beside)?;
-        out.write_all(bytes)?;
-        out.sync_all()?;
-        fs_err::rename(&beside, path)?;
-        sync(folder)
-    })();
-    if written.is_err() {
-        let _ = fs_err::remove_file(&beside);
-    }
-    written
-}
-
-/// A rename survives a crash of the machine once its folder is synced.
-fn sync(folder: &Path) -> std::io::Result<()> {
-    fs_err::File::open(folder)?.sync_all()
-}
-
-/// Reads the time, or writes `now` where there is none yet.
-fn since(path: &Path, now: u64) -> Result<u64> {
-    if let Some(since) = fs_err::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()) {
-        return Ok(since);
-    }
-    replace(path, format!("{now}\n").as_bytes())?;
-    Ok(now)
 }
 
 /// Since 1970; a clock before that says 0.

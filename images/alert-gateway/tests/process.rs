@@ -17,10 +17,11 @@ const SECRET: &str = "the-secret-of-this-test";
 /// Of anything that is waited for here; the machine may be busy.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// A Mattermost that keeps what it accepts: project, and number of the alert.
+/// A Mattermost that keeps what it accepts: project, and number of the alert; and the numbers of what it never will.
 struct Mattermost {
     url: String,
     posted: Arc<Mutex<Vec<(String, u64)>>>,
+    refused: Arc<Mutex<BTreeSet<u64>>>,
 }
 
 impl Mattermost {
@@ -29,26 +30,29 @@ impl Mattermost {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}/hooks/an-id", listener.local_addr().expect("bound"));
         let posted = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&posted);
+        let refused = Arc::new(Mutex::new(BTreeSet::new()));
+        let (kept, never) = (Arc::clone(&posted), Arc::clone(&refused));
         let count = Arc::new(AtomicUsize::new(0));
         // Ends with the test's process.
         std::thread::spawn(move || {
             for connection in listener.incoming() {
-                let (kept, count) = (Arc::clone(&kept), Arc::clone(&count));
+                let (kept, never, count) = (Arc::clone(&kept), Arc::clone(&never), Arc::clone(&count));
                 std::thread::spawn(move || {
                     let mut connection = connection.expect("a connection");
                     // A gateway that is killed sends half a request.
                     let Some(body) = body_of(&mut connection) else { return };
                     let (project, number) = alert_of(&serde_json::from_slice(&body).expect("JSON"));
                     let status = status(number, count.fetch_add(1, Ordering::SeqCst));
-                    if status == 200 {
-                        kept.lock().expect("whole").push((project, number));
+                    match status {
+                        200 => kept.lock().expect("whole").push((project, number)),
+                        404 => _ = never.lock().expect("whole").insert(number),
+                        _ => {}
                     }
                     let _ = write!(connection, "HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\nok");
                 });
             }
         });
-        Mattermost { url, posted }
+        Mattermost { url, posted, refused }
     }
 
     fn posted(&self) -> Vec<(String, u64)> {
@@ -170,11 +174,11 @@ impl Place {
         self.health().is_some_and(|health| health["waiting"] == 0)
     }
 
-    /// Numbers of the dead letters, which the folder holds.
-    fn dead(&self) -> BTreeSet<u64> {
-        let files = fs_err::read_dir(self.path("spool/dead")).expect("a folder").map(|entry| entry.expect("an entry").path());
-        let read = |path: PathBuf| serde_json::from_slice::<Value>(&fs_err::read(path).expect("read")).expect("JSON");
-        files.map(|path| alert_of(&read(path)["message"]).1).collect()
+    /// What a command says, each line of it.
+    fn says(&self, command: &str) -> Vec<String> {
+        let output = self.command(&[]).arg(command).stdout(Stdio::piped()).output().expect("it runs");
+        assert!(output.status.success(), "{command}: {}", output.status);
+        String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect()
     }
 }
 
@@ -233,7 +237,7 @@ fn ten_thousand_alerts_in_a_burst_are_all_posted_in_their_order() {
     assert_eq!(place.health().expect("it answers")["waiting"], CLIENTS * EACH);
     place.secret("webhook", &mattermost.url);
     wait("an empty queue", || place.is_empty());
-    let (all, posted, dead) = (CLIENTS * EACH, mattermost.posted(), place.dead().len());
+    let (all, posted, dead) = (CLIENTS * EACH, mattermost.posted(), place.says("dead-letters").len());
     println!(
         "acknowledged {all} in {:.1} s = posted {} + dead letters {dead}; posted within {:.1} s, at most {} KiB resident",
         burst.as_secs_f32(),
@@ -296,7 +300,8 @@ fn killed_at_any_moment_under_load_nothing_acknowledged_is_lost() {
     let acknowledged = acknowledged.into_inner().expect("whole");
     let posted: Vec<u64> = mattermost.posted().into_iter().map(|(_, number)| number).collect();
     let unique: BTreeSet<u64> = posted.iter().copied().collect();
-    let dead = place.dead();
+    let dead = mattermost.refused.lock().expect("whole").clone();
+    assert_eq!(place.says("dead-letters").len(), dead.len());
     let twice = posted.len() - unique.len();
     let lost: Vec<_> = acknowledged.iter().filter(|number| !unique.contains(number) && !dead.contains(number)).collect();
     println!(
@@ -312,13 +317,13 @@ fn killed_at_any_moment_under_load_nothing_acknowledged_is_lost() {
     assert!(twice <= KILLS as usize, "one post is under way at a kill, and {twice} came twice");
 }
 
-/// A file system of 512 KiB at the spool's place, in namespaces that need no rights; it is there as long as this is.
+/// A file system of 4 MiB at the spool's place, in namespaces that need no rights; it is there as long as this is.
 struct Small(Child);
 
 impl Small {
     #[expect(clippy::disallowed_methods, reason = "the test plays the container engine")]
     fn mount(at: &Path) -> Option<Small> {
-        let script = "mount -t tmpfs -o size=512k,mode=700 spool \"$1\" && echo mounted && exec cat";
+        let script = "mount -t tmpfs -o size=4m,mode=700 spool \"$1\" && echo mounted && exec cat";
         let mut command = Command::new("unshare");
         command.args(["--map-root-user", "--mount", "sh", "-c", script, "sh"]).arg(at);
         let mut small = Small(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?);
@@ -330,6 +335,14 @@ impl Small {
     fn inside(&self) -> Vec<String> {
         let target = self.0.id().to_string();
         ["nsenter", "--preserve-credentials", "--user", "--mount", "--target", &target].map(str::to_owned).to_vec()
+    }
+
+    /// Does something there, with the folder as `$1`.
+    #[expect(clippy::disallowed_methods, reason = "the test plays the container engine")]
+    fn sh(&self, script: &str, at: &Path) {
+        let words = [self.inside(), ["sh", "-c", script, "sh"].map(str::to_owned).to_vec()].concat();
+        let status = Command::new(&words[0]).args(&words[1..]).arg(at).stderr(Stdio::null()).status().expect("it runs");
+        assert!(status.success(), "{script}: {status}");
     }
 }
 
@@ -352,14 +365,19 @@ fn a_full_disk_is_answered_with_507_and_nothing_acknowledged_is_lost() {
     let mut gateway = place.start(&small.inside());
     let mut acknowledged = BTreeSet::new();
     let mut refused = 0;
-    for number in 0..2000 {
+    for number in 0..10_000 {
         match place.send("p", number) {
             Some(200) => _ = acknowledged.insert(number),
             Some(507) => refused += 1,
             other => panic!("{other:?}"),
         }
+        if refused == 20 {
+            break;
+        }
     }
-    assert!(refused > 0 && !acknowledged.is_empty(), "{refused} refused");
+    assert!(refused == 20 && !acknowledged.is_empty(), "{refused} refused");
+    // Somebody else takes what is left, down to the last block.
+    small.sh("cat /dev/zero > \"$1/other\"; test \"$(df --output=avail \"$1\" | tail -1)\" -eq 0", &place.path("spool"));
     assert_eq!(place.health().expect("it answers")["waiting"], acknowledged.len());
     // It starts on the full disk, too: only what is posted makes room.
     gateway.kill();
@@ -370,6 +388,7 @@ fn a_full_disk_is_answered_with_507_and_nothing_acknowledged_is_lost() {
     let posted: Vec<u64> = mattermost.posted().into_iter().map(|(_, number)| number).collect();
     println!("acknowledged {} = posted {}; {refused} answered with 507", acknowledged.len(), posted.len());
     assert_eq!(posted, acknowledged.iter().copied().collect::<Vec<_>>());
-    assert_eq!(place.send("p", 5000), Some(200), "there is room again");
+    small.sh("rm \"$1/other\"", &place.path("spool"));
+    assert_eq!(place.send("p", 20_000), Some(200), "there is room again");
     gateway.kill();
 }

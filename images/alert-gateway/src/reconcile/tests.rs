@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Mutex;
 
 use super::*;
-use crate::spool::Wanted;
+use crate::spool::{Wanted, tests};
 
 /// Path → status and body; what is not there is 404.
 type Answers = Arc<Mutex<HashMap<String, (u16, String)>>>;
@@ -68,10 +68,7 @@ impl Lab {
     }
 
     fn waiting(&self) -> Vec<String> {
-        let mut all: Vec<_> =
-            fs_err::read_dir(self.folder.path().join("spool/queue")).expect("a folder").map(|e| e.expect("an entry").path()).collect();
-        all.sort();
-        all.iter().map(|path| fs_err::read_to_string(path).expect("an alert")).collect()
+        tests::alerts(&self.spool).iter().map(|alert| alert.message.to_string()).collect()
     }
 }
 

@@ -1,4 +1,7 @@
+use std::io::ErrorKind;
+
 use super::*;
+use store::tests::Disk;
 
 /// An alert of `project`; `event` tells it from others.
 pub fn alert(project: &str, event: &str, verdict: Verdict) -> Alert {
@@ -24,8 +27,13 @@ fn open(folder: &Path) -> Spool {
     Spool::open(folder, Wanted::All, 100).expect("opened")
 }
 
+/// What waits, in its order.
+pub fn alerts(spool: &Spool) -> Vec<Alert> {
+    spool.state().waiting.keys().map(|number| spool.read(*number).expect("on disk")).collect()
+}
+
 fn waiting(spool: &Spool) -> Vec<String> {
-    spool.state().waiting.keys().map(|number| spool.read(*number).expect("on disk").summary).collect()
+    alerts(spool).into_iter().map(|alert| alert.summary).collect()
 }
 
 fn next(spool: &Spool, ready: impl Fn(Key) -> bool) -> Option<u64> {
@@ -73,48 +81,119 @@ fn the_same_event_is_posted_once_in_30_days() {
     assert_eq!(spool.accept(&bad("a", "1")).expect("acknowledged"), Accepted::Known);
     drop(spool);
     assert_eq!(open(folder.path()).accept(&bad("a", "1")).expect("acknowledged"), Accepted::Known);
-    let log = folder.path().join("done.log");
-    let (_, rest) = fs_err::read_to_string(&log)
-        .map(|text| text.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())))
-        .expect("read")
-        .expect("a line");
-    fs_err::write(&log, format!("{} {rest}", seconds(SystemTime::now()) - REMEMBERED - 1)).expect("aged");
-    assert!(matches!(open(folder.path()).accept(&bad("a", "1")), Ok(Accepted::Kept(_))));
 }
 
-/// What a gateway leaves behind that is killed after each step of keeping, posting and refusing.
+/// What a gateway leaves behind whose machine loses its power at any moment: any part of what was written since the last flush.
 #[test]
-fn killed_at_any_step_nothing_is_lost_and_what_was_noted_is_not_posted_again() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = |part, number| file(folder.path(), part, number);
-    let bytes = serde_json::to_vec(&bad("a", "1")).expect("JSON");
+fn power_may_go_at_any_write_and_every_step_is_whole_or_not_there() {
+    let disk = Disk::default();
+    let spool = disk.spool().expect("opened");
+    let mut states = vec![standing(&spool)];
+    disk.mark();
+    let mut step = |did: &dyn Fn()| {
+        did();
+        states.push(standing(&spool));
+        disk.mark();
+    };
+    let keep = |event: &str| assert!(matches!(spool.accept(&bad("a", event)), Ok(Accepted::Kept(_))));
+    step(&|| keep("1"));
+    step(&|| keep("2"));
+    step(&|| spool.posted(1).expect("noted"));
+    step(&|| keep("3"));
+    step(&|| spool.refused(2).expect("moved"));
+    step(&|| assert_eq!(spool.replay().expect("moved"), 1));
+    step(&|| spool.posted(3).expect("noted"));
+    let images = disk.images();
+    assert!(images.len() > 100, "{} images are few", images.len());
+    for (done, image) in images {
+        let spool = image.spool().expect("opened");
+        let found = standing(&spool);
+        let may = &states[done..(done + 2).min(states.len())];
+        assert!(may.contains(&found), "after step {done}: {found:?}, expected one of {may:?}");
+        // It goes on from there.
+        assert!(matches!(spool.accept(&bad("a", "9")), Ok(Accepted::Kept(_))));
+    }
+}
 
-    // Keeping: while writing beside, no yes was said, and nothing is left of it.
-    drop(open(folder.path()));
-    fs_err::write(folder.path().join("queue/.1"), &bytes[..20]).expect("cut");
-    let spool = open(folder.path());
-    assert_eq!(waiting(&spool), [""; 0]);
-    assert!(!folder.path().join("queue/.1").exists());
-    drop(spool);
-    // After the rename it is there, whether or not the yes arrived.
-    fs_err::write(path("queue", 1), &bytes).expect("written");
-    let spool = open(folder.path());
-    assert_eq!(waiting(&spool), ["a 1"]);
+/// What waits, what is dead, and which of the events 1 to 3 are known.
+fn standing(spool: &Spool) -> (Vec<String>, Vec<String>, Vec<&'static str>) {
+    let dead = spool.dead_letters().expect("listed").into_iter().map(|(_, summary)| summary).collect();
+    let done = |event: &&str| spool.store.done(bad("a", event).event).expect("read").is_some();
+    (waiting(spool), dead, ["1", "2", "3"].into_iter().filter(done).collect())
+}
 
-    // Posting: noted, and its file still there.
+#[test]
+fn alerts_that_come_at_once_share_a_flush() {
+    let disk = Disk::default();
+    let spool = disk.spool().expect("opened");
+    // The first one is held at its flush until all the others wait.
+    disk.hold(true);
+    let before = disk.flushes();
+    std::thread::scope(|scope| {
+        (0..16).for_each(|number| {
+            _ = scope.spawn({
+                let spool = &spool;
+                move || spool.accept(&bad("a", &number.to_string())).expect("kept")
+            })
+        });
+        let start = std::time::Instant::now();
+        while spool.store.pending() < 15 {
+            assert!(start.elapsed() < Duration::from_secs(60), "the others wait");
+            std::thread::yield_now();
+        }
+        disk.hold(false);
+    });
+    let one = disk.flushes();
+    spool.accept(&bad("a", "alone")).expect("kept");
+    let alone = disk.flushes() - one;
+    assert_eq!((spool.status().waiting, one - before), (17, 2 * alone), "two transactions for sixteen");
+}
+
+#[test]
+fn a_disk_that_fails_is_told_and_used_again_when_it_works() {
+    let disk = Disk::default();
+    let spool = disk.spool().expect("opened");
+    spool.accept(&bad("a", "1")).expect("kept");
+    for kind in [ErrorKind::StorageFull, ErrorKind::Other] {
+        disk.fail(Some(kind));
+        for _ in 0..2 {
+            let refused = spool.accept(&bad("a", "2"));
+            assert!(matches!(&refused, Err(Refused::Disk(error)) if error.kind() == kind), "{refused:?}");
+        }
+        assert!(spool.posted(1).is_err());
+        assert_eq!(spool.status().waiting, 1);
+        disk.fail(None);
+        assert_eq!(waiting(&spool), ["a 1"]);
+    }
+    assert!(matches!(spool.accept(&bad("a", "3")), Ok(Accepted::Kept(_))));
     spool.posted(1).expect("noted");
     drop(spool);
-    fs_err::write(path("queue", 1), &bytes).expect("as before");
-    let spool = open(folder.path());
-    assert_eq!(waiting(&spool), [""; 0], "it would be posted twice");
+    let spool = disk.spool().expect("opened");
+    assert_eq!(waiting(&spool), ["a 3"], "what was refused is not there");
+    assert!(matches!(spool.accept(&bad("a", "2")), Ok(Accepted::Kept(_))), "a refused event is not known");
+}
 
-    // Refusing: moved, and not noted.
-    spool.accept(&bad("a", "2")).expect("kept");
-    let number = next(&spool, |_| true).expect("one waits");
-    drop(spool);
-    fs_err::rename(path("queue", number), path("dead", number)).expect("moved");
-    let spool = open(folder.path());
-    assert_eq!((waiting(&spool).len(), spool.status().dead), (0, 1));
+#[test]
+fn a_disk_that_is_nearly_full_takes_no_more_but_notes_what_becomes_of_the_rest() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut spool = open(folder.path());
+    spool.accept(&bad("a", "1")).expect("kept");
+    spool.store.keep_free(u64::MAX);
+    let refused = spool.accept(&bad("a", "2"));
+    assert!(matches!(&refused, Err(Refused::Disk(error)) if error.kind() == ErrorKind::StorageFull), "{refused:?}");
+    assert_eq!(spool.accept(&bad("a", "1")).expect("acknowledged"), Accepted::Known);
+    spool.posted(1).expect("noted");
+    assert_eq!(spool.status().waiting, 0);
+}
+
+#[test]
+fn a_file_that_is_not_whole_is_named_with_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(open(folder.path()));
+    let path = folder.path().join("alerts.redb");
+    fs_err::write(&path, vec![7; 100_000]).expect("spoilt");
+    let error = Spool::open(folder.path(), Wanted::All, 1).map(|_| ()).expect_err("spoilt").to_string();
+    assert!(error.contains(&path.display().to_string()), "{error}");
 }
 
 #[test]
@@ -125,12 +204,39 @@ fn a_dead_letter_is_kept_listed_and_replayed() {
     spool.refused(1).expect("moved");
     assert_eq!(spool.accept(&bad("a", "1")).expect("acknowledged"), Accepted::Known);
     assert_eq!((spool.status().waiting, spool.status().dead), (0, 1));
-    assert_eq!(dead_letters(folder.path()).expect("listed"), [(1, "a 1".to_owned())]);
-    assert_eq!(replay(folder.path()).expect("moved"), 1);
-    assert_eq!(spool.take_replayed().expect("taken"), 1);
-    assert_eq!((waiting(&spool), spool.status().dead), (vec!["a 1".to_owned()], 0));
+    assert_eq!(spool.dead_letters().expect("listed"), [(1, "a 1".to_owned())]);
+    assert_eq!(spool.replay().expect("moved"), 1);
+    assert_eq!((waiting(&spool), spool.status().dead, spool.dead_letters().expect("listed")), (vec!["a 1".to_owned()], 0, vec![]));
     drop(spool);
     assert_eq!(waiting(&open(folder.path())), ["a 1"], "a refused event that is replayed survives a restart");
+}
+
+#[test]
+fn the_commands_ask_the_gateway_that_runs_or_else_the_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let spool = open(folder.path());
+    for event in ["1", "2"] {
+        let Ok(Accepted::Kept(number)) = spool.accept(&bad("a", event)) else { panic!("{event} is not kept") };
+        spool.refused(number).expect("moved");
+    }
+    let letters = [(1, "a 1".to_owned()), (2, "a 2".to_owned())];
+    // A killed gateway's socket is in the way.
+    drop(std::os::unix::net::UnixListener::bind(folder.path().join("control")).expect("bound"));
+    let control = Control::open(folder.path()).expect("opened");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| control.run(&spool, &stop));
+        assert_eq!(dead_letters(folder.path()).expect("listed"), letters);
+        assert_eq!(replay(folder.path()).expect("moved"), 2);
+        stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        control.wake();
+    });
+    assert_eq!(waiting(&spool), ["a 1", "a 2"], "the gateway has them at once");
+    spool.refused(3).expect("moved");
+    drop((spool, control));
+    assert_eq!(dead_letters(folder.path()).expect("listed"), [(3, "a 1".to_owned())]);
+    assert_eq!(replay(folder.path()).expect("moved"), 1);
+    assert_eq!(waiting(&open(folder.path())), ["a 2", "a 1"]);
 }
 
 #[test]
@@ -153,16 +259,13 @@ fn only_what_is_wanted_is_kept() {
 }
 
 #[test]
-fn a_full_spool_and_a_broken_disk_say_no() {
+fn a_full_spool_says_no() {
     let folder = tempfile::tempdir().expect("a folder");
     let spool = Spool::open(folder.path(), Wanted::All, 1).expect("opened");
     spool.accept(&bad("a", "1")).expect("kept");
     assert!(matches!(spool.accept(&bad("a", "2")), Err(Refused::Full)));
     assert_eq!(spool.accept(&bad("a", "1")).expect("known, not refused"), Accepted::Known);
     spool.posted(1).expect("noted");
-    fs_err::remove_dir(folder.path().join("queue")).expect("gone");
-    assert!(matches!(spool.accept(&bad("a", "2")), Err(Refused::Disk(_))));
-    fs_err::create_dir(folder.path().join("queue")).expect("back");
     assert!(matches!(spool.accept(&bad("a", "2")), Ok(Accepted::Kept(_))), "a refused event is not known");
 }
 
