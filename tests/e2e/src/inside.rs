@@ -63,6 +63,7 @@ fn proved(folders: &Folders, xtask: &Path, options: &Options, journal: &Journal)
     runner::together(world, journal, &of(When::FirstStart))?;
     if world.is_up() == Some(true) {
         runner::together(world, journal, &of(When::Shared))?;
+        runner::together(world, journal, &of(When::Apart))?;
         runner::run(world, journal, &of(When::Alone), 1)?;
         if steps::EGRESS.is_chosen(&options.filter) {
             runner::run(world, journal, &[&steps::EGRESS], 1)?;

@@ -48,6 +48,8 @@ pub enum When {
     FirstStart,
     /// Side by side with others, on the stack that all share: it changes nothing that others look at.
     Shared,
+    /// After these, beside the others of this kind: each changes, or counts, something that none of the others touches.
+    Apart,
     /// After all others, with nobody beside it: it breaks things, and leaves the stack healthy.
     Alone,
 }

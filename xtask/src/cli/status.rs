@@ -39,7 +39,7 @@ struct Row {
 /// Shows it.
 pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let stack = Stack::open(&args.site)?;
-    let containers = stack.containers()?;
+    let containers = stack.engine.asked(stack.project())?;
     let of = |service: Service| containers.iter().find(|container| container.service == service.name());
     let services: Vec<Service> = compose::services(&stack.site).collect();
     let rows: Vec<Row> = services.iter().map(|service| row(*service, of(*service))).collect();

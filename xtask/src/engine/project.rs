@@ -13,13 +13,15 @@ use images::entry::Entry;
 use images::{Class, Error, Result, tar};
 
 use super::api::Engine;
-use super::swarm::STACK;
+use crate::site::Service;
 use crate::site::model::Account;
 
 /// Label of every volume of a site: its project.
 pub const VOLUME_LABEL: &str = "org.chatops.project";
 pub(super) const PROJECT: &str = "com.docker.compose.project";
 pub(super) const SERVICE: &str = "com.docker.compose.service";
+/// The service that others wait for.
+const DATABASE: &str = Service::Postgres.name();
 
 /// A container of a site.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct Container {
     pub addresses: Vec<IpAddr>,
     /// The program that its image starts.
     pub program: String,
+    /// What its image's health check runs in it; empty where the image has none.
+    pub check: Vec<String>,
 }
 
 impl Container {
@@ -89,34 +93,25 @@ pub(crate) fn labelled(label: &str, value: &str) -> HashMap<String, Vec<String>>
 }
 
 impl Engine {
-    /// Every container of a project, under Compose or on a Swarm, in the order of its services' names.
+    /// Every container of a project, in the order of its services' names.
     pub fn containers(&self, project: &str) -> Result<Vec<Container>> {
         let failed = refused(format!("the containers of {project} cannot be listed"));
         let options = query::ListContainersOptionsBuilder::default().all(true).filters(&labelled(PROJECT, project)).build();
         let mut containers = self.block_on(async {
             let mut found = Vec::new();
             for summary in self.docker().list_containers(Some(options)).await.map_err(&failed)? {
-                found.extend(self.described(&summary.id.unwrap_or_default()).await.map_err(&failed)?);
+                let Some(id) = summary.id else { continue };
+                match self.docker().inspect_container(&id, None::<query::InspectContainerOptions>).await {
+                    Ok(container) => found.push(described(container)),
+                    // It ended between the two questions.
+                    Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => {}
+                    Err(error) => return Err(failed(error)),
+                }
             }
-            Ok::<_, Error>(found)
+            Ok(found)
         })?;
-        containers.extend(self.stack_containers(project)?);
         containers.sort_by(|one, other| one.service.cmp(&other.service));
         Ok(containers)
-    }
-
-    /// A container of this Engine, if it is there.
-    pub(super) fn container(&self, id: &str) -> Result<Option<Container>> {
-        self.block_on(self.described(id)).map_err(refused(format!("container {id} cannot be asked")))
-    }
-
-    async fn described(&self, id: &str) -> std::result::Result<Option<Container>, bollard::errors::Error> {
-        match self.docker().inspect_container(id, None::<query::InspectContainerOptions>).await {
-            Ok(container) => Ok(Some(described(container))),
-            // It ended between two questions.
-            Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     /// Names of the volumes of a project, sorted.
@@ -130,11 +125,10 @@ impl Engine {
         Ok(names)
     }
 
-    /// The project of the network of this name, empty where it has none; nothing where there is no such network.
+    /// The Compose project of the network of this name, empty where it has none; nothing where there is no such network.
     pub fn network(&self, name: &str) -> Option<String> {
         let found = self.block_on(self.docker().inspect_network(name, None::<query::InspectNetworkOptions>)).ok()?;
-        let mut labels = found.labels.unwrap_or_default();
-        Some(labels.remove(PROJECT).or_else(|| labels.remove(STACK)).unwrap_or_default())
+        Some(found.labels.unwrap_or_default().remove(PROJECT).unwrap_or_default())
     }
 
     /// Makes a volume of a project, if it is not there, and fills it through a container of `image` that is never started: its
@@ -203,26 +197,42 @@ impl Engine {
     /// # Errors
     /// [`Class::Engine`] for an exit code other than 0, with what the program said.
     pub fn exec(&self, container: &str, command: Vec<String>) -> Result<String> {
+        self.block_on(self.executed(container, command))
+    }
+
+    async fn executed(&self, container: &str, command: Vec<String>) -> Result<String> {
         let name = command.join(" ");
         let failed = refused(format!("{name} cannot be started in the container"));
         let config = ExecConfig { attach_stdout: Some(true), attach_stderr: Some(true), cmd: Some(command), ..ExecConfig::default() };
-        self.block_on(async {
-            let exec = self.docker().create_exec(container, config).await.map_err(&failed)?.id;
-            let (mut out, mut err) = (Vec::new(), Vec::new());
-            if let StartExecResults::Attached { mut output, .. } = self.docker().start_exec(&exec, None).await.map_err(&failed)? {
-                while let Some(piece) = output.try_next().await.map_err(&failed)? {
-                    match piece {
-                        LogOutput::StdErr { message } => err.extend(message),
-                        other => out.extend(other.into_bytes()),
-                    }
+        let exec = self.docker().create_exec(container, config).await.map_err(&failed)?.id;
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        if let StartExecResults::Attached { mut output, .. } = self.docker().start_exec(&exec, None).await.map_err(&failed)? {
+            while let Some(piece) = output.try_next().await.map_err(&failed)? {
+                match piece {
+                    LogOutput::StdErr { message } => err.extend(message),
+                    other => out.extend(other.into_bytes()),
                 }
             }
-            match self.docker().inspect_exec(&exec).await.map_err(&failed)?.exit_code {
-                Some(0) => Ok(String::from_utf8_lossy(&out).into_owned()),
-                code => Err(Error::new(Class::Engine, format!("{name} ended with exit code {} in the container", code.unwrap_or(-1)))
-                    .detail(String::from_utf8_lossy(&err).trim().to_owned())),
+        }
+        match self.docker().inspect_exec(&exec).await.map_err(&failed)?.exit_code {
+            Some(0) => Ok(String::from_utf8_lossy(&out).into_owned()),
+            code => Err(Error::new(Class::Engine, format!("{name} ended with exit code {} in the container", code.unwrap_or(-1)))
+                .detail(String::from_utf8_lossy(&err).trim().to_owned())),
+        }
+    }
+
+    /// Every container of a project, as [`Engine::containers`] has them; but those that the Engine does not call healthy are asked, by
+    /// their image's own check: the Engine asks every few seconds only, and says until then what was so the last time.
+    pub fn asked(&self, project: &str) -> Result<Vec<Container>> {
+        let mut containers = self.containers(project)?;
+        let ask = async |container: &mut Container| {
+            if self.executed(&container.id, container.check.clone()).await.is_ok() {
+                "healthy".clone_into(&mut container.health);
             }
-        })
+        };
+        let doubtful = containers.iter_mut().filter(|container| container.state == "running" && !container.healthy());
+        self.block_on(futures_util::future::join_all(doubtful.filter(|container| !container.check.is_empty()).map(ask)));
+        Ok(containers)
     }
 
     /// The last lines that a container wrote.
@@ -239,7 +249,7 @@ impl Engine {
         let start = Instant::now();
         let mut waiting: Vec<&str> = services.to_vec();
         loop {
-            let containers = self.containers(project)?;
+            let containers = self.asked(project)?;
             let of = |service: &str| containers.iter().find(|container| container.service == service);
             waiting.retain(|service| {
                 let healthy = of(service).is_some_and(Container::healthy);
@@ -252,7 +262,10 @@ impl Engine {
                 return Ok(());
             }
             let late = start.elapsed() > deadline;
-            if let Some(service) = waiting.iter().find(|service| late || of(service).is_some_and(Container::lost)) {
+            // Who ends while the database is on its way may have ended for that, and the Engine starts it again.
+            let excused = |service: &str| service != DATABASE && waiting.contains(&DATABASE);
+            let is_lost = |service: &str| !excused(service) && of(service).is_some_and(Container::lost);
+            if let Some(service) = waiting.iter().find(|service| late || is_lost(service)) {
                 return Err(self.why_not(service, of(service), start.elapsed()));
             }
             std::thread::sleep(Duration::from_millis(200));
@@ -302,6 +315,8 @@ fn described(container: ContainerInspectResponse) -> Container {
         published,
         addresses: addresses.filter_map(|address| address.parse().ok()).collect(),
         program: config.entrypoint.unwrap_or_default().into_iter().next().unwrap_or_default(),
+        // The first word says that what follows is no shell's.
+        check: config.healthcheck.and_then(|check| check.test).unwrap_or_default().into_iter().skip(1).collect(),
     }
 }
 

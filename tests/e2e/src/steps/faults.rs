@@ -76,8 +76,10 @@ const fn step(
 const BACK: Duration = Duration::from_secs(60);
 /// How long what was acknowledged may take to be posted after a fault.
 const POSTED: Duration = Duration::from_secs(40);
-/// Webhooks or alerts of a burst.
+/// Webhooks of a burst, at most.
 const MANY: usize = 120;
+/// Alerts of a burst.
+const ALERTS: usize = 60;
 /// Who sends them.
 const SENDERS: usize = 4;
 /// The length of a cut.
@@ -128,13 +130,19 @@ fn broken(why: &dyn std::fmt::Display) -> Error {
 }
 
 /// Sends without a pause until told to stop, each sender its own; what was answered well.
-fn flood(world: &World, client: &Namespace, stop: &AtomicBool, send: impl Fn(&Lan, &str) -> Result<bool> + Sync) -> Result<Vec<String>> {
+fn flood(
+    world: &World,
+    client: &Namespace,
+    many: usize,
+    stop: &AtomicBool,
+    send: impl Fn(&Lan, &str) -> Result<bool> + Sync,
+) -> Result<Vec<String>> {
     client.inside(|| {
         std::thread::scope(|scope| -> Result<Vec<String>> {
             let sender = || -> Result<Vec<String>> {
                 let lan = Lan::new(world)?;
                 let mut acknowledged = Vec::new();
-                for _ in 0..MANY / SENDERS {
+                for _ in 0..many / SENDERS {
                     let word = mark();
                     // Who is not answered does not know; a tool would tell its operator.
                     if send(&lan, &word).unwrap_or(false) {
@@ -170,7 +178,7 @@ fn database(world: &World, evidence: &mut Evidence) -> Result<()> {
     let stop = AtomicBool::new(false);
     let acknowledged = std::thread::scope(|scope| -> Result<Vec<String>> {
         let flood = scope.spawn(|| {
-            flood(world, &client, &stop, |lan, word| {
+            flood(world, &client, MANY, &stop, |lan, word| {
                 let answer = lan.send(&lan.hook(Tool::Jenkins, "builds")?, JSON, jenkins("builds", word))?;
                 Ok(answer == (200, "ok".to_owned()))
             })
@@ -196,14 +204,14 @@ fn burst(world: &World, evidence: &mut Evidence) -> Result<()> {
     let sent = std::sync::atomic::AtomicUsize::new(0);
     let acknowledged = std::thread::scope(|scope| -> Result<Vec<String>> {
         let flood = scope.spawn(|| {
-            flood(world, &client, &stop, |lan, word| {
+            flood(world, &client, ALERTS, &stop, |lan, word| {
                 let body = sonarqube(word)?;
                 let kept = lan.alert(&body, Some(&lan.signed(&body)?))? == (200, r#"{"alert":"kept"}"#.to_owned());
                 sent.fetch_add(usize::from(kept), Ordering::SeqCst);
                 Ok(kept)
             })
         });
-        let enough = || (sent.load(Ordering::SeqCst) >= MANY / 4).then_some(());
+        let enough = || (sent.load(Ordering::SeqCst) >= ALERTS / 4).then_some(());
         lab::wait_for("a quarter of the burst", BACK, enough, || world.site.logs());
         kill(world, "alert-gateway")?;
         flood.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -214,7 +222,7 @@ fn burst(world: &World, evidence: &mut Evidence) -> Result<()> {
         let said = || format!("{:?}", counts(&lan, "alerts", &acknowledged));
         let found = lab::wait_for("every alert that was acknowledged is posted", POSTED, posted, said);
         let twice = found.values().filter(|count| **count > 1).count();
-        evidence.holds("alerts that were acknowledged", "at least a quarter", acknowledged.len(), acknowledged.len() >= MANY / 4)?;
+        evidence.holds("alerts that were acknowledged", "at least a quarter", acknowledged.len(), acknowledged.len() >= ALERTS / 4)?;
         evidence.holds("posted", "each", found.len(), found.len() == acknowledged.len())?;
         evidence.holds("posted twice: that under way", "at most 1", twice, twice <= 1)
     })?
@@ -240,9 +248,10 @@ fn cut(world: &World, evidence: &mut Evidence) -> Result<()> {
         answered(&mut client, &call).ok_or_else(|| broken(&"no answer through the relay before the cut"))?;
 
         server.nft(DROP)?;
+        let begin = Instant::now();
         let through = answered(&mut client, &call).is_some();
         // The length of the cut is the fault itself.
-        std::thread::sleep(CUT);
+        std::thread::sleep(CUT.saturating_sub(begin.elapsed()));
         server.nft("delete table inet cut\n")?;
         evidence.same("something comes through during the cut", false, through)?;
 

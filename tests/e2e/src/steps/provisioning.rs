@@ -17,7 +17,7 @@ pub const STEPS: &[Step] = &[Step {
     claim: "Provisioning again changes nothing; an archived channel, a disabled bot and a deleted webhook are planned, and what is planned is done",
     deadline: Duration::from_secs(60),
     needs: &[],
-    when: When::Alone,
+    when: When::Apart,
     proves: mends,
 }];
 

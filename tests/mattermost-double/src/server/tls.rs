@@ -44,6 +44,8 @@ impl Keys {
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                     continue;
                 };
+                // As Go's server does: else the first answer waits 40 ms for the client's word that it has the session's tickets.
+                let _ = stream.set_nodelay(true);
                 let (acceptor, sender) = (self.0.clone(), sender.clone());
                 tokio::spawn(async move {
                     let handshake = tokio::time::timeout(std::time::Duration::from_secs(10), acceptor.accept(stream));

@@ -231,6 +231,7 @@ fn the_mistakes_of_scripts_01_and_02_in_settings_cannot_be_made() {
 #[test]
 fn the_mistakes_of_scripts_01_and_02_in_certificates_and_containers_cannot_be_made() {
     const COTURN: &str = include_str!("../../../../../images/coturn/src/settings.rs");
+    const MATTERMOST_IMAGE: &str = include_str!("../../../../../images/mattermost/image.toml");
     const COTURN_IMAGE: &str = include_str!("../../../../../images/coturn/image.toml");
     fn mattermosts(found: &Found) -> &Certificate {
         &found.pairs["mattermost"].chain[0]
@@ -270,7 +271,8 @@ fn the_mistakes_of_scripts_01_and_02_in_certificates_and_containers_cannot_be_ma
             filter.keys().eq(["label"]) && filter["label"] == ["com.docker.compose.project=chatops"]
         }),
         ("01: a database that does not answer is \"verified\"", || {
-            container("mattermost")["depends_on"]["postgres"]["condition"] == "service_healthy"
+            MATTERMOST_IMAGE.contains("entrypoint = [\"/usr/local/bin/mattermost-entrypoint\"]")
+                && include_str!("../../../../../images/mattermost/src/main.rs").contains("the database did not answer within 120 s")
         }),
         ("01: what the console says about plugins is lost without a word", || {
             let text = mattermost("").text(Service::Mattermost).expect("a text");
