@@ -3,6 +3,7 @@
 pub mod api;
 pub mod project;
 pub mod survey;
+pub mod swarm;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -34,6 +34,8 @@ pub enum Source {
     Debian(&'static [&'static str]),
     /// Compose v2 as a plugin of Docker's client, from trixie's package, on older Debians too.
     ComposePlugin,
+    /// A Docker client that knows `docker stack config`: the machine's own, or trixie's, unpacked below `target/tools`.
+    StackClient,
     /// A Go that builds the scanner: the machine's own, or trixie's, unpacked below `target/tools`.
     Go,
     /// A crate with a program, built by cargo.
@@ -99,6 +101,7 @@ pub const PARTS: &[Part] = &[
     Part::debian("dockerd", "the Docker Engine: images are started under it", &["docker.io"]),
     Part::debian("docker", "Docker's client", &["docker-cli", "docker.io"]),
     Part { name: "docker compose", why: "starts several containers from one file", from: Source::ComposePlugin },
+    Part { name: "docker stack", why: "starts the stack on a Swarm, and checks its file first", from: Source::StackClient },
     Part::debian("skopeo", "inspects and copies our layouts", &["skopeo"]),
     Part::debian("umoci", "unpacks our layouts", &["umoci"]),
     Part::debian("docker-registry", "a real registry: images are pushed into it", &["docker-registry"]),
@@ -184,6 +187,7 @@ impl Part {
         match &self.from {
             Source::Debian(packages) => format!("apt-get install {}", packages[packages.len() - 1]),
             Source::ComposePlugin => "apt-get install docker-compose (trixie or later)".to_owned(),
+            Source::StackClient => "apt-get install docker-cli (trixie or later)".to_owned(),
             Source::Go => "apt-get install golang-go (trixie or later)".to_owned(),
             Source::Cargo { version, options } => {
                 format!("cargo install --locked {} --root {} {}@{version}", options.join(" "), root.display(), self.name)
@@ -207,7 +211,7 @@ impl Part {
     fn folder(&self, machine: &Machine) -> Option<PathBuf> {
         let version = match &self.from {
             Source::Debian(_) => return None,
-            Source::ComposePlugin | Source::Go => "of-trixie",
+            Source::ComposePlugin | Source::StackClient | Source::Go => "of-trixie",
             Source::Cargo { version, .. } | Source::Npm { version, .. } | Source::Pip { version, .. } | Source::Maven { version, .. } => {
                 version
             }
@@ -279,6 +283,7 @@ impl Machine {
         match &part.from {
             Source::Debian(_) => self.find(part.name).is_some(),
             Source::ComposePlugin => trixie::has_compose(self),
+            Source::StackClient => self.stack_client().is_some(),
             Source::Go => trixie::has_go(self),
             Source::Cargo { .. } | Source::GoModule { .. } | Source::Maven { .. } => self.built(part).is_some(),
             Source::Pip { module, .. } => part.python_path(self).join(module).is_dir(),
@@ -289,6 +294,13 @@ impl Machine {
     /// Where an archive or a program lies that was brought in its pinned version.
     pub fn built(&self, part: &Part) -> Option<PathBuf> {
         Some(part.folder(self)?.join(part.bin()).join(part.name)).filter(|path| path.is_file())
+    }
+
+    /// Docker's client for Swarm: the machine's own where it is new enough, else trixie's, which stands in nobody's `PATH`.
+    pub fn stack_client(&self) -> Option<Process> {
+        let unpacked = Part::named("docker stack").folder(self).unwrap_or_default().join(trixie::CLIENT_IN_PACKAGE);
+        let both = [self.process("docker"), Process::new(unpacked, &self.root).env("PATH", &self.path)];
+        both.into_iter().find(trixie::knows_stack_config)
     }
 
     /// What is not here.

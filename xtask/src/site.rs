@@ -13,6 +13,7 @@ mod parse;
 pub mod pki;
 pub mod reader;
 pub mod secrets;
+pub mod swarm;
 
 use std::io::ErrorKind;
 use std::path::PathBuf;

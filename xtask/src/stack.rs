@@ -1,4 +1,4 @@
-//! The running site: its containers under the Engine, driven through Compose.
+//! The running site: its containers under the Engine, driven through Compose, or through Swarm.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -17,9 +17,34 @@ use crate::workspace::Workspace;
 pub mod preflight;
 pub mod secrets;
 pub mod start;
+pub mod swarm;
 
-/// What the stack needs of a machine.
-pub const PARTS: [&str; 4] = ["iptables", "dockerd", "docker", "docker compose"];
+/// What runs a site's services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Target {
+    /// Docker Compose, on this machine.
+    Compose,
+    /// Docker Swarm, which this machine manages.
+    Swarm,
+}
+
+impl Target {
+    /// What it needs of a machine.
+    pub const fn parts(self) -> &'static [&'static str] {
+        match self {
+            Target::Compose => &["iptables", "dockerd", "docker", "docker compose"],
+            Target::Swarm => &["iptables", "dockerd", "docker", "docker compose", "docker stack"],
+        }
+    }
+
+    /// As one types it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Target::Compose => "compose",
+            Target::Swarm => "swarm",
+        }
+    }
+}
 
 /// How long Compose may take for what is not waiting for health: making and replacing containers, and stopping old ones.
 const COMPOSE: Duration = Duration::from_secs(300);
@@ -36,6 +61,8 @@ pub struct Stack {
     pub site: Site,
     /// The Engine.
     pub engine: Engine,
+    /// What runs it.
+    pub target: Target,
 }
 
 impl Stack {
@@ -45,7 +72,19 @@ impl Stack {
         let machine = Machine::of(&workspace);
         let (folder, site) = site.load()?;
         machine::require(&machine, &["docker", "docker compose"])?;
-        Ok(Stack { engine: Engine::connect()?, workspace, machine, folder, site })
+        let engine = Engine::connect()?;
+        let target = if engine.is_deployed(site.project.as_str())? { Target::Swarm } else { Target::Compose };
+        Ok(Stack { engine, workspace, machine, folder, site, target })
+    }
+
+    /// The same under another target, if none runs it already.
+    pub fn on(mut self, target: Target) -> Result<Stack> {
+        if target != self.target && !self.containers()?.is_empty() {
+            return Err(images::Error::new(Class::Check, format!("{} runs under {}", self.project(), self.target.name()))
+                .hint("cargo xtask down ends it and keeps its data; then say up again"));
+        }
+        self.target = target;
+        Ok(self)
     }
 
     /// Name of the project, which every container and volume is labelled with.
@@ -95,8 +134,13 @@ impl Stack {
         if before.is_empty() {
             out.say(format!("{} does not run", self.project()));
         }
-        let process = self.compose_by_label().args(["down", "--remove-orphans", "--timeout", "30"]).deadline(COMPOSE);
-        process.log_to(&self.log())?;
+        match self.target {
+            Target::Compose => {
+                let process = self.compose_by_label().args(["down", "--remove-orphans", "--timeout", "30"]).deadline(COMPOSE);
+                process.log_to(&self.log())?;
+            }
+            Target::Swarm => self.remove_stack()?,
+        }
         self.engine.remove_fillers(self.project())?;
         before.iter().for_each(|container| out.say(format!("removed {}", container.service)));
         Ok(())

@@ -8,6 +8,7 @@ mod faults;
 mod linked;
 mod phones;
 mod renewed;
+mod swarm;
 
 use std::cell::RefCell;
 use std::ops::Deref;
@@ -30,6 +31,7 @@ use crate::world::World;
 const CLIENTS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "nft", "node", "@mattermost/client"];
 const BUNDLE: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "minisign", "tar", "zstd"];
 const DATABASE: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "nft", "initdb", "psql", "openssl"];
+const SWARM: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "docker stack", "cc"];
 const NEEDS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "python3", "nft"];
 
 /// The claims.
@@ -51,6 +53,7 @@ pub const CLAIMS: &[Claim] = &[
         needs: BUNDLE,
         ..claim("stack::a_bundle_in_a_root_without_network_and_tools_ends_provisioned_and_so_does_its_successor", bundle::crosses)
     },
+    Claim { needs: SWARM, ..claim("stack::up_on_a_swarm_of_one_node_ends_provisioned_and_down_leaves_nothing", swarm::deploys) },
     claim("lab::each_router_translates_for_every_destination_anew_and_lets_nobody_else_in", phones::routers),
     claim("stack::down_keeps_the_data_and_with_volumes_leaves_nothing", down),
 ];

@@ -19,7 +19,7 @@ use crate::engine::{self, Started};
 use crate::machine::{self, Machine};
 use crate::mirror::MirrorArgs;
 use crate::output::Output;
-use crate::registry::pull::pull;
+use crate::registry::pull::{by_digest, pull};
 use crate::registry::{self, Address};
 use crate::server::{Client, Endpoint, Patience, plugins, settings, start};
 use crate::site::compose::Reach;
@@ -27,8 +27,8 @@ use crate::site::env::environments;
 use crate::site::model::PerService;
 use crate::site::secrets::{Name, Secrets};
 use crate::site::{Service, SiteArgs};
-use crate::stack::start::{Changed, Wanted};
-use crate::stack::{PARTS, Stack, preflight};
+use crate::stack::start::{Changed, Image, Wanted};
+use crate::stack::{Stack, Target, preflight};
 use crate::workspace::Workspace;
 
 /// Start the stack, from nothing to a provisioned chat; again, it changes only what is not as it should be
@@ -52,6 +52,10 @@ pub struct Args {
     /// them there
     #[arg(long, value_name = "HOST[/PREFIX]", conflicts_with_all = ["layout", "offline"])]
     registry: Option<String>,
+    /// What runs the services: Docker Compose on this machine, or a Docker Swarm that this machine manages [default: what runs them
+    /// already, else compose]
+    #[arg(long, value_name = "compose|swarm", hide_possible_values = true)]
+    target: Option<Target>,
     #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
@@ -70,11 +74,11 @@ pub struct Args {
 pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let begin = Instant::now();
     if args.install {
-        install(out)?;
+        install(args.target.unwrap_or(Target::Compose), out)?;
     }
     let _held = args.site.load()?.0.hold_stack(out)?;
     make_files(&args.site, out)?;
-    let stack = Stack::open(&args.site)?;
+    let stack = open(args)?;
     preflight::check(&stack)?;
     let secrets = stack.secrets()?;
     let wanted = stack.wanted(&secrets, images(args, &stack, out)?)?;
@@ -91,6 +95,21 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     Ok(())
 }
 
+/// The site under the target that is wanted. What keeps it from a Swarm is told before images are built.
+fn open(args: &Args) -> Result<Stack> {
+    let mut stack = Stack::open(&args.site)?;
+    if let Some(target) = args.target {
+        stack = stack.on(target)?;
+    }
+    if stack.target == Target::Swarm {
+        machine::require(&stack.machine, stack.target.parts())?;
+        let pulled = args.registry.as_ref().map(|_| String::new());
+        let image = Image { id: String::new(), pulled };
+        stack.swarm(&PerService { coturn: image, ..PerService::default() })?;
+    }
+    Ok(stack)
+}
+
 /// Secrets, settings and certificates: what is missing, and what is due.
 fn make_files(args: &SiteArgs, out: &mut Output) -> Result<()> {
     let (folder, site) = args.load()?;
@@ -100,12 +119,12 @@ fn make_files(args: &SiteArgs, out: &mut Output) -> Result<()> {
 }
 
 /// Brings what the stack needs. An Engine that is started by hand goes on when this command has ended.
-fn install(out: &mut Output) -> Result<()> {
+fn install(target: Target, out: &mut Output) -> Result<()> {
     let workspace = Workspace::home()?;
     let machine = Machine::of(&workspace);
     let logs = workspace.target().join("site");
     fs_err::create_dir_all(&logs)?;
-    let missing = machine::lacking(&machine, &PARTS);
+    let missing = machine::lacking(&machine, target.parts());
     if !missing.is_empty() {
         machine::install(&machine, &missing, &logs.join("install.log"), out)?;
     }
@@ -116,22 +135,21 @@ fn install(out: &mut Output) -> Result<()> {
 }
 
 /// Gives the Engine the images that it lacks: those of the bundle where one was applied, else all are built.
-fn images(args: &Args, stack: &Stack, out: &mut Output) -> Result<PerService<String>> {
+fn images(args: &Args, stack: &Stack, out: &mut Output) -> Result<PerService<Image>> {
     let built = match stack.workspace.applied() {
         Some(applied) => of_bundle(args, &applied, stack, out)?,
         None => build(args, stack, out)?,
     };
-    let id = |service: Service| {
+    let registry = args.registry.as_deref().map(Address::parse).transpose()?;
+    let mut images = PerService::default();
+    for service in Service::ALL {
         let prefix = format!("chatops/{}:", service.name());
         let image = built.iter().find(|image| image.name.starts_with(&prefix));
-        image.map(|image| image.config.oci()).ok_or_else(|| Error::new(Class::Build, format!("no image for {}", service.name())))
-    };
-    Ok(PerService {
-        postgres: id(Service::Postgres)?,
-        coturn: id(Service::Coturn)?,
-        alert_gateway: id(Service::AlertGateway)?,
-        mattermost: id(Service::Mattermost)?,
-    })
+        let image = image.ok_or_else(|| Error::new(Class::Build, format!("no image for {}", service.name())))?;
+        let pulled = registry.as_ref().map(|registry| by_digest(registry, image));
+        *images.of_mut(service) = Image { id: image.config.oci(), pulled };
+    }
+    Ok(images)
 }
 
 /// The images of the bundle, with the site's CA on top.
@@ -185,7 +203,11 @@ fn start_privately(stack: &Stack, wanted: &Wanted, secrets: &Secrets, token: &To
     }
     match is_public {
         true => Ok((changed, client)),
-        false => Ok((changed.and(stack.start(wanted, Reach::Lan, out)?), client)),
+        false => {
+            let changed = changed.and(stack.start(wanted, Reach::Lan, out)?);
+            // On a Swarm, the container that is published is another one.
+            Ok((changed, client.at(&endpoint(stack)?)?))
+        }
     }
 }
 
@@ -205,9 +227,19 @@ fn become_administrator(stack: &Stack, client: &mut Client, secrets: &Secrets, o
     Ok(())
 }
 
-/// The server, through loopback, under the name that its certificate holds.
+/// The server as this machine reaches it, under the name that its certificate holds.
 fn client(stack: &Stack) -> Result<Client> {
-    Client::new(&Endpoint::of_site(&stack.site, &stack.folder, IpAddr::V4(Ipv4Addr::LOCALHOST))?, Patience::default())
+    Client::new(&endpoint(stack)?, Patience::default())
+}
+
+/// Loopback; on a Swarm, which publishes nothing on loopback alone, the container itself as long as it is private.
+fn endpoint(stack: &Stack) -> Result<Endpoint> {
+    let private = stack.target == Target::Swarm && stack.reach()? != Some(Reach::Lan);
+    let address = match private {
+        true => stack.engine.gateway_address(&stack.running(Service::Mattermost)?.id)?,
+        false => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    };
+    Endpoint::of_site(&stack.site, &stack.folder, address)
 }
 
 /// Team, channels and webhooks; the webhooks' addresses for the services that post to them; and what became of all settings.

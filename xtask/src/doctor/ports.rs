@@ -40,8 +40,8 @@ pub struct Socket {
 pub struct Container {
     /// Its name.
     pub name: String,
-    /// The Compose project and service that it belongs to.
-    pub compose: Option<(String, String)>,
+    /// The project and the service that it belongs to, under Compose or on a Swarm.
+    pub project: Option<(String, String)>,
     /// Ports of this machine that lead into it.
     pub published: Vec<(Protocol, u16)>,
     /// Its addresses in Docker's networks.
@@ -119,7 +119,7 @@ fn judge_one(site: &Site, wanted: &Wanted, sockets: &[Socket], containers: &[Con
     held.dedup();
     let Some((protocol, port)) = held.first().copied() else { return Check::ok(id, &wanted.title, "free") };
     let ours = |container: &&Container| {
-        container.compose.as_ref().is_some_and(|(project, service)| project == site.project.as_str() && service == wanted.owner.name())
+        container.project.as_ref().is_some_and(|(project, service)| project == site.project.as_str() && service == wanted.owner.name())
     };
     let holder = containers.iter().find(|container| container.published.contains(&(protocol, port)));
     // A container on the host's network publishes nothing: that it runs has to do.
@@ -180,7 +180,7 @@ mod tests {
     fn container(name: &str, project: &str, service: &str, published: &[(Protocol, u16)]) -> Container {
         Container {
             name: name.to_owned(),
-            compose: Some((project.to_owned(), service.to_owned())),
+            project: Some((project.to_owned(), service.to_owned())),
             published: published.to_vec(),
             addresses: Vec::new(),
         }

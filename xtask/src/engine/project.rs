@@ -13,6 +13,7 @@ use images::entry::Entry;
 use images::{Class, Error, Result, tar};
 
 use super::api::Engine;
+use super::swarm::STACK;
 use crate::site::Service;
 use crate::site::model::Account;
 
@@ -93,25 +94,34 @@ pub(crate) fn labelled(label: &str, value: &str) -> HashMap<String, Vec<String>>
 }
 
 impl Engine {
-    /// Every container of a project, in the order of its services' names.
+    /// Every container of a project, under Compose or on a Swarm, in the order of its services' names.
     pub fn containers(&self, project: &str) -> Result<Vec<Container>> {
         let failed = refused(format!("the containers of {project} cannot be listed"));
         let options = query::ListContainersOptionsBuilder::default().all(true).filters(&labelled(PROJECT, project)).build();
         let mut containers = self.block_on(async {
             let mut found = Vec::new();
             for summary in self.docker().list_containers(Some(options)).await.map_err(&failed)? {
-                let Some(id) = summary.id else { continue };
-                match self.docker().inspect_container(&id, None::<query::InspectContainerOptions>).await {
-                    Ok(container) => found.push(described(container)),
-                    // It ended between the two questions.
-                    Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => {}
-                    Err(error) => return Err(failed(error)),
-                }
+                found.extend(self.described(&summary.id.unwrap_or_default()).await.map_err(&failed)?);
             }
-            Ok(found)
+            Ok::<_, Error>(found)
         })?;
+        containers.extend(self.stack_containers(project)?);
         containers.sort_by(|one, other| one.service.cmp(&other.service));
         Ok(containers)
+    }
+
+    /// A container of this Engine, if it is there.
+    pub(super) fn container(&self, id: &str) -> Result<Option<Container>> {
+        self.block_on(self.described(id)).map_err(refused(format!("container {id} cannot be asked")))
+    }
+
+    async fn described(&self, id: &str) -> std::result::Result<Option<Container>, bollard::errors::Error> {
+        match self.docker().inspect_container(id, None::<query::InspectContainerOptions>).await {
+            Ok(container) => Ok(Some(described(container))),
+            // It ended between two questions.
+            Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Names of the volumes of a project, sorted.
@@ -125,10 +135,11 @@ impl Engine {
         Ok(names)
     }
 
-    /// The Compose project of the network of this name, empty where it has none; nothing where there is no such network.
+    /// The project of the network of this name, empty where it has none; nothing where there is no such network.
     pub fn network(&self, name: &str) -> Option<String> {
         let found = self.block_on(self.docker().inspect_network(name, None::<query::InspectNetworkOptions>)).ok()?;
-        Some(found.labels.unwrap_or_default().remove(PROJECT).unwrap_or_default())
+        let mut labels = found.labels.unwrap_or_default();
+        Some(labels.remove(PROJECT).or_else(|| labels.remove(STACK)).unwrap_or_default())
     }
 
     /// Makes a volume of a project, if it is not there, and fills it through a container of `image` that is never started: its

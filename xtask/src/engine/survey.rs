@@ -1,11 +1,14 @@
 //! A look at the whole Engine: its version, where it keeps its data, and which containers hold which ports.
 
+use std::collections::HashMap;
+
 use bollard::models::{ContainerSummary, PortSummaryTypeEnum};
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use images::{Class, Error, Result};
 
 use super::api::Engine;
 use super::project::{PROJECT, SERVICE};
+use super::swarm::STACK;
 use crate::doctor::ports::{Container, Protocol};
 
 /// What an Engine says of itself.
@@ -38,6 +41,12 @@ impl Engine {
     }
 }
 
+/// Swarm puts the stack's name before that of the service.
+fn of_stack(labels: &HashMap<String, String>) -> Option<(String, String)> {
+    let (project, full) = labels.get(STACK).zip(labels.get("com.docker.swarm.service.name"))?;
+    Some((project.clone(), full.strip_prefix(project)?.strip_prefix('_')?.to_owned()))
+}
+
 fn described(summary: ContainerSummary) -> Container {
     let labels = summary.labels.unwrap_or_default();
     let networks = summary.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
@@ -51,7 +60,7 @@ fn described(summary: ContainerSummary) -> Container {
     });
     Container {
         name: summary.names.unwrap_or_default().first().map(|name| name.trim_start_matches('/').to_owned()).unwrap_or_default(),
-        compose: labels.get(PROJECT).cloned().zip(labels.get(SERVICE).cloned()),
+        project: labels.get(PROJECT).cloned().zip(labels.get(SERVICE).cloned()).or_else(|| of_stack(&labels)),
         published: published.collect(),
         addresses: networks.into_values().filter_map(|network| network.ip_address?.parse().ok()).collect(),
     }

@@ -26,6 +26,7 @@ pub fn install(machine: &Machine, missing: &[&'static Part], log: &Path, out: &m
         let done = match &part.from {
             Source::Debian(_) => Ok(()),
             Source::ComposePlugin => compose(machine, part, log, out),
+            Source::StackClient => trixie::unpack(machine, &["docker-cli"], &part.folder(machine).unwrap_or_default(), log, out),
             Source::Go => {
                 trixie::unpack(machine, &["golang-1.24-go", "golang-1.24-src"], &part.folder(machine).unwrap_or_default(), log, out)
             }
@@ -149,7 +150,7 @@ fn build(machine: &Machine, part: &Part, log: &Path, out: &mut Output) -> Result
             .arg(format!("-Dartifact={artifact}:{version}:zip"))
             .arg(format!("-DoutputDirectory={}", beside.path().join("bin").display()))
             .arg(format!("-Dmaven.repo.local={}", repository.display())),
-        Source::Debian(_) | Source::ComposePlugin | Source::Go => return Ok(()),
+        Source::Debian(_) | Source::ComposePlugin | Source::StackClient | Source::Go => return Ok(()),
     };
     step(&part.command(machine), out, || process.log_to(log).context(|| format!("building {}", part.name)))?;
     if let Source::Maven { sha256, .. } = &part.from {

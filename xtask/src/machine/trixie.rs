@@ -1,4 +1,4 @@
-//! Programs of Debian's trixie on an older Debian: Compose v2 and a Go that the scanner builds with.
+//! Programs of Debian's trixie on an older Debian: Compose v2, a Docker client for Swarm, and a Go that the scanner builds with.
 //!
 //! apt itself fetches and verifies the packages, with settings of its own below `target/tools`: the machine's package lists
 //! stay as they are, and nothing is installed. Only programs that need no library but an old C library are brought this way.
@@ -11,6 +11,7 @@ use images::{Class, Context, Error, Result};
 use super::Machine;
 use super::install::{apt, step};
 use crate::output::Output;
+use crate::process::Process;
 
 /// Debian's keys, as every Debian machine has them.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -18,6 +19,15 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const PLUGIN: &str = "/usr/local/lib/docker/cli-plugins/docker-compose";
 /// Where the package has it.
 const PLUGIN_IN_PACKAGE: &str = "usr/libexec/docker/cli-plugins/docker-compose";
+
+/// Where the package has Docker's client.
+pub(super) const CLIENT_IN_PACKAGE: &str = "usr/bin/docker";
+
+/// Whether a client of Docker has `stack config`. One that has not answers with the help of `docker stack`.
+pub(super) fn knows_stack_config(docker: &Process) -> bool {
+    let help = docker.clone().args(["stack", "config", "--help"]).text().unwrap_or_default();
+    help.contains("docker stack config")
+}
 
 /// Whether `docker compose` is version 2 or later.
 pub(super) fn has_compose(machine: &Machine) -> bool {

@@ -4,10 +4,16 @@ use images::build::Built;
 use images::oci::Manifest;
 use images::{Class, Digest, Error, Result};
 
-use super::Client;
+use super::{Address, Client};
 use crate::engine::api::Engine;
 use crate::output::Output;
 use crate::process::Process;
+
+/// How Docker names an image of a registry whose digest is known.
+pub fn by_digest(registry: &Address, image: &Built) -> String {
+    let (repository, _) = image.name.rsplit_once(':').unwrap_or((&image.name, ""));
+    format!("{}@{}", registry.reference(&registry.repository(repository)), image.manifest.oci())
+}
 
 /// Gives the Engine the image `name` (`chatops/coturn:4.6.1`) of a registry. Docker fetches it, by the digest that the tag had when
 /// it was looked up here (`docker` is its client), with its own credentials and its own trust; what it has then must be the manifest's configuration.
@@ -31,7 +37,7 @@ pub fn pull(client: &Client, name: &str, engine: &Engine, docker: &Process, out:
     if engine.has_image(&config.oci()) {
         return Ok(built);
     }
-    let by_digest = format!("{reference}@{}", built.manifest.oci());
+    let by_digest = by_digest(&client.address, &built);
     let run = |args: &[&str]| docker.clone().args(args).fails_as(Class::Server).capture();
     run(&["pull", "--quiet", &by_digest]).map_err(|error| match client.address.base.scheme() {
         "https" => error.hint(format!("Docker trusts a private CA in /etc/docker/certs.d/{}/ca.crt", client.address.host)),

@@ -136,6 +136,14 @@ impl Client {
         Ok(Client { http, base: plain(url), token: None, patience })
     }
 
+    /// The same, of whoever is signed in, at another address.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn at(self, endpoint: &Endpoint) -> images::Result<Client> {
+        Ok(Client { token: self.token, ..Client::new(endpoint, self.patience)? })
+    }
+
     /// With which token to ask: of a session, or a personal access token.
     #[must_use]
     pub fn with_token(mut self, token: Secret) -> Self {

@@ -12,11 +12,16 @@ use serde_json::{Value, json};
 use super::model::{PerService, Service, Site};
 
 /// The internal network, on which PostgreSQL is alone with Mattermost.
-const BACKEND: &str = "backend";
+pub(super) const BACKEND: &str = "backend";
 /// The network of services that publish ports: a container that is on internal networks only publishes none.
-const FRONTEND: &str = "frontend";
+pub(super) const FRONTEND: &str = "frontend";
 /// Where secrets stand in every container.
 pub const SECRETS: &str = "/run/secrets";
+
+/// How long a service may take to end: Mattermost takes up to 15 s during its first 15 s.
+pub(super) const GRACE: &str = "30s";
+/// How many processes a service may have.
+pub(super) const PROCESSES: u32 = 512;
 
 /// Who can reach Mattermost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +162,7 @@ pub fn data(service: Service) -> &'static [(&'static str, &'static str)] {
 }
 
 /// Where a service writes what nobody keeps.
-fn tmpfs(service: Service) -> &'static [(&'static str, &'static str)] {
+pub(super) fn tmpfs(service: Service) -> &'static [(&'static str, &'static str)] {
     match service {
         // 0700 as in the image: the socket's folder decides who may connect as the superuser.
         Service::Postgres => &[("/run/postgresql", "16m"), ("/tmp", "64m")],
@@ -177,9 +182,6 @@ fn container(site: &Site, content: &Content, service: Service, reach: Reach) -> 
     let mount =
         |(at, size): &(&str, &str)| format!("{at}:uid={},gid={},mode=0700,size={size},noexec,nosuid,nodev", account.uid, account.gid);
     let host = service == Service::Coturn;
-    // PostgreSQL asks nobody.
-    let asks = !matches!(service, Service::Coturn | Service::Postgres);
-    let extra_hosts = site.network.hosts.iter().filter(|_| asks).map(|(name, at)| (name.clone(), at.to_string()));
     Container {
         image: content.images.of(service).clone(),
         pull_policy: "never",
@@ -188,15 +190,12 @@ fn container(site: &Site, content: &Content, service: Service, reach: Reach) -> 
         cap_drop: ["ALL"],
         security_opt: ["no-new-privileges:true"],
         mem_limit: site.memory.of(service).0,
-        pids_limit: 512,
+        pids_limit: PROCESSES,
         restart: "unless-stopped",
-        // Mattermost takes up to 15 s during its first 15 s.
-        stop_grace_period: "30s",
-        logging: json!({ "driver": "json-file", "options": { "max-size": "10m", "max-file": "5" } }),
-        // Compose reads `$NAME` as a variable of its own, and `$$` as a dollar sign.
-        environment: content.settings.of(service).iter().map(|(name, value)| (name.clone(), value.replace('$', "$$"))).collect(),
-        // The image's own check, asked more often: who looks at `docker ps` sees sooner what is so. `up` and `status` ask by themselves.
-        healthcheck: json!({ "interval": "4s" }),
+        stop_grace_period: GRACE,
+        logging: logging(),
+        environment: environment(content.settings.of(service)),
+        healthcheck: healthcheck(),
         volumes: std::iter::once(secret).chain(kept).collect(),
         tmpfs: tmpfs(service).iter().map(mount).collect(),
         networks: if host { BTreeMap::new() } else { joined(site, service, reach) },
@@ -204,11 +203,31 @@ fn container(site: &Site, content: &Content, service: Service, reach: Reach) -> 
         network_mode: host.then_some("host"),
         ports: if host { Vec::new() } else { ports(site, service, reach) },
         depends_on: depends_on(site, service),
-        extra_hosts: extra_hosts.collect(),
+        extra_hosts: extra_hosts(site, service),
     }
 }
 
-fn joined(site: &Site, service: Service, reach: Reach) -> BTreeMap<String, Value> {
+pub(super) fn logging() -> Value {
+    json!({ "driver": "json-file", "options": { "max-size": "10m", "max-file": "5" } })
+}
+
+/// Compose and Swarm read `$NAME` as a variable of their own, and `$$` as a dollar sign.
+pub(super) fn environment(settings: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    settings.iter().map(|(name, value)| (name.clone(), value.replace('$', "$$"))).collect()
+}
+
+/// The image's own check, asked more often: Swarm and `docker ps` see sooner what is so. `up` and `status` ask by themselves.
+pub(super) fn healthcheck() -> Value {
+    json!({ "interval": "4s" })
+}
+
+/// PostgreSQL asks nobody.
+pub(super) fn extra_hosts(site: &Site, service: Service) -> BTreeMap<String, String> {
+    let asks = !matches!(service, Service::Coturn | Service::Postgres);
+    site.network.hosts.iter().filter(|_| asks).map(|(name, at)| (name.clone(), at.to_string())).collect()
+}
+
+pub(super) fn joined(site: &Site, service: Service, reach: Reach) -> BTreeMap<String, Value> {
     let mut networks = BTreeMap::new();
     if service == Service::Postgres || (service == Service::Mattermost && site.database.external.is_none()) {
         networks.insert(BACKEND.to_owned(), json!({}));

@@ -105,6 +105,16 @@ impl Folder {
         self.root.join("compose.healthy.json")
     }
 
+    /// `stack.json`: the same for Swarm.
+    pub fn stack(&self) -> PathBuf {
+        self.root.join("stack.json")
+    }
+
+    /// `stack.healthy.json`: the last one whose services were healthy.
+    pub fn healthy_stack(&self) -> PathBuf {
+        self.root.join("stack.healthy.json")
+    }
+
     /// `integrations/`.
     pub fn integrations(&self) -> PathBuf {
         self.root.join("integrations")

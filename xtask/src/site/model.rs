@@ -130,6 +130,16 @@ pub struct PerService<T> {
 }
 
 impl<T> PerService<T> {
+    /// What `of` makes of the value of each service.
+    pub fn each<U>(&self, of: impl Fn(&T) -> U) -> PerService<U> {
+        PerService {
+            postgres: of(&self.postgres),
+            coturn: of(&self.coturn),
+            alert_gateway: of(&self.alert_gateway),
+            mattermost: of(&self.mattermost),
+        }
+    }
+
     /// The value of one service.
     pub fn of(&self, service: Service) -> &T {
         match service {

@@ -11,7 +11,7 @@ use crate::site::secrets::Secrets;
 use crate::site::{Service, Site};
 
 use super::Stack;
-use super::start::Wanted;
+use super::start::{Image, Wanted};
 
 /// Only the service's account reads it.
 const MODE: u32 = 0o400;
@@ -31,12 +31,24 @@ impl SecretFiles {
     /// The volume that holds exactly these files: another content is another volume. Among the files is a private key or a
     /// generated secret of full entropy, so that nobody finds a password by trying digests.
     pub fn volume(&self, site: &Site, service: Service) -> String {
+        format!("{}_secrets-{}-{}", site.project, service.name(), self.digest())
+    }
+
+    /// Of each file, the name of the Swarm secret that holds it: another content of any is another name of all, for who has one file of
+    /// low entropy in sight must not find it by trying digests. Swarm's names have at most 64 characters, so that of the file is no part.
+    pub fn names(&self, site: &Site, service: Service) -> BTreeMap<String, String> {
+        let digest = Digest::of(format!("{} {}", site.project, self.digest())).short();
+        let name = |(number, file): (usize, &String)| (file.clone(), format!("{}-{digest}-{number:02}", service.name()));
+        self.0.keys().enumerate().map(name).collect()
+    }
+
+    fn digest(&self) -> String {
         let mut all = Vec::new();
         for (name, content) in &self.0 {
             all.extend_from_slice(format!("{name} {}\n", content.len()).as_bytes());
             all.extend_from_slice(content);
         }
-        format!("{}_secrets-{}-{}", site.project, service.name(), Digest::of(all).short())
+        Digest::of(all).short()
     }
 }
 
@@ -57,7 +69,7 @@ impl Stack {
     }
 
     /// What each service is to run with: settings; and in `/run/secrets` its secrets, its certificate and key.
-    pub fn wanted(&self, secrets: &Secrets, images: PerService<String>) -> Result<Wanted> {
+    pub fn wanted(&self, secrets: &Secrets, images: PerService<Image>) -> Result<Wanted> {
         let mut settings = PerService::<BTreeMap<String, String>>::default();
         let mut all = PerService::<SecretFiles>::default();
         for (service, env) in environments(&self.site, secrets)? {
@@ -122,6 +134,21 @@ mod tests {
             assert_ne!(one, other);
         }
         assert!(one.starts_with("chatops_secrets-coturn-"), "{one}");
+    }
+
+    #[test]
+    fn another_content_of_one_file_is_another_swarm_secret_for_each() {
+        let site = |project: &str| {
+            parse("site.toml", &format!("format = 1\nproject = \"{project}\"\naddresses = [\"10.0.0.1\"]"), || unreachable!()).unwrap()
+        };
+        let names = |project, list| files(list).names(&site(project), Service::AlertGateway);
+        let long = "p".repeat(64);
+        let one = names(&long, &[("turn", "secret"), ("key", "k")]);
+        assert!(one.values().all(|name| name.len() <= 64 && name.starts_with("alert-gateway-")), "{one:?}");
+        assert_eq!(one.keys().collect::<Vec<_>>(), ["key", "turn"]);
+        for other in [names(&long, &[("turn", "secret"), ("key", "l")]), names("other", &[("turn", "secret"), ("key", "k")])] {
+            assert!(other.iter().all(|(file, name)| one[file] != *name), "{one:?} {other:?}");
+        }
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! From images and secrets to healthy containers, and back to those that were healthy before where the new ones are not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use images::file::write_beside;
 use images::{Class, Error, Result};
 
-use super::Stack;
 use super::secrets::SecretFiles;
+use super::{Stack, Target};
 use crate::engine::project::{Container, FULL};
 use crate::output::Output;
 use crate::site::compose::{self, Content, Reach, compose};
@@ -15,16 +17,25 @@ use crate::site::model::PerService;
 use crate::site::{Service, Site};
 
 /// How long the services may take to become healthy: a first start initialises the database and migrates its schema.
-const HEALTHY: Duration = Duration::from_secs(240);
+pub(super) const HEALTHY: Duration = Duration::from_secs(240);
 
 /// What is to run.
 pub struct Wanted {
-    /// Image ID of each service.
-    pub images: PerService<String>,
+    /// Image of each service.
+    pub images: PerService<Image>,
     /// Settings of each service, without secrets.
     pub settings: PerService<BTreeMap<String, String>>,
     /// What each service finds in `/run/secrets`.
     pub secrets: PerService<SecretFiles>,
+}
+
+/// An image that the Engine has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    /// Its ID.
+    pub id: String,
+    /// Where other nodes pull it from, by digest: `registry.example.org/chatops/coturn@sha256:…`.
+    pub pulled: Option<String>,
 }
 
 /// Which services got a new container.
@@ -52,26 +63,55 @@ impl Stack {
     pub fn start(&self, wanted: &Wanted, reach: Reach, out: &mut Output) -> Result<Changed> {
         // Those of a command that was killed while it filled a volume.
         self.engine.remove_fillers(self.project())?;
-        self.ensure_data(|service| wanted.images.of(service).clone())?;
-        let content = self.content(wanted)?;
-        let text = compose(&self.site, &content, reach).text();
+        self.ensure_data(|service| wanted.images.of(service).id.clone())?;
+        let text = match self.target {
+            Target::Compose => compose(&self.site, &self.content(wanted)?, reach).text(),
+            Target::Swarm => self.stack_file(wanted, reach)?,
+        };
         let before = self.containers()?;
-        self.write_if_other(&self.folder.compose(), &text)?;
-        if let Err(error) = self.run_compose().and_then(|()| self.wait(out)) {
+        self.write_if_other(&self.file(), &text)?;
+        if let Err(error) = self.run(out) {
             return Err(self.take_back(error, &text, out));
         }
-        self.write_if_other(&self.folder.healthy_compose(), &text)?;
-        self.forget_old_secrets()?;
+        self.write_if_other(&self.healthy_file(), &text)?;
+        match self.target {
+            Target::Compose => self.forget_old_secrets()?,
+            Target::Swarm => self.forget_old_stack_secrets(&text)?,
+        }
         let old = |container: &Container| before.iter().any(|earlier| earlier.id == container.id);
         Ok(Changed(self.containers()?.into_iter().filter(|container| !old(container)).map(|container| container.service).collect()))
+    }
+
+    /// What is started: `compose.json`, or `stack.json`.
+    fn file(&self) -> PathBuf {
+        match self.target {
+            Target::Compose => self.folder.compose(),
+            Target::Swarm => self.folder.stack(),
+        }
+    }
+
+    fn healthy_file(&self) -> PathBuf {
+        match self.target {
+            Target::Compose => self.folder.healthy_compose(),
+            Target::Swarm => self.folder.healthy_stack(),
+        }
+    }
+
+    /// Makes what runs what the file says, and waits until it is healthy.
+    fn run(&self, out: &mut Output) -> Result<()> {
+        match self.target {
+            Target::Compose => self.run_compose().and_then(|()| self.wait(out)),
+            Target::Swarm => self.run_stack(out),
+        }
     }
 
     fn content(&self, wanted: &Wanted) -> Result<Content> {
         let mut secrets = PerService::<String>::default();
         for service in compose::services(&self.site) {
-            *secrets.of_mut(service) = self.ensure_secrets(service, wanted.images.of(service), wanted.secrets.of(service))?;
+            *secrets.of_mut(service) = self.ensure_secrets(service, &wanted.images.of(service).id, wanted.secrets.of(service))?;
         }
-        Ok(Content { images: wanted.images.clone(), secrets, settings: wanted.settings.clone() })
+        let images = wanted.images.each(|image| image.id.clone());
+        Ok(Content { images, secrets, settings: wanted.settings.clone() })
     }
 
     fn run_compose(&self) -> Result<()> {
@@ -91,12 +131,12 @@ impl Stack {
     }
 
     fn take_back(&self, error: Error, text: &str, out: &mut Output) -> Error {
-        let before = match fs_err::read_to_string(self.folder.healthy_compose()) {
+        let before = match fs_err::read_to_string(self.healthy_file()) {
             Ok(before) if before != text => before,
             _ => return error.hint("cargo xtask logs shows more; nothing was healthy before that could be taken back to"),
         };
         out.say("taking it back to what was healthy before");
-        let again = self.write_if_other(&self.folder.compose(), &before).and_then(|()| self.run_compose()).and_then(|()| self.wait(out));
+        let again = self.write_if_other(&self.file(), &before).and_then(|()| self.run(out));
         match again {
             Ok(()) => error.detail("what was healthy before runs again").hint("mend it and say cargo xtask up again"),
             Err(other) => error.detail(format!("what was healthy before does not start either: {other}")).hint("cargo xtask logs"),
@@ -113,7 +153,9 @@ impl Stack {
 
 fn reach_of(site: &Site, mattermost: &Container) -> Reach {
     let port = site.ports.mattermost;
-    let lan = site.addresses.iter().any(|address| mattermost.published.iter().any(|line| line.starts_with(&format!("{address}:{port} "))));
+    // On a Swarm it is every address.
+    let lan = site.addresses.iter().chain(&[IpAddr::V4(Ipv4Addr::UNSPECIFIED)]);
+    let lan = lan.into_iter().any(|address| mattermost.published.iter().any(|line| line.starts_with(&format!("{address}:{port} "))));
     if lan { Reach::Lan } else { Reach::Loopback }
 }
 

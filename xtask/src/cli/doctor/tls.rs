@@ -85,7 +85,7 @@ fn postgres(args: &Args, site: &Site, folder: &Folder, ca: &[Certificate], now: 
         None => {
             let containers = Engine::connect().and_then(|engine| engine.survey()).map(|survey| survey.containers).unwrap_or_default();
             let ours = |project: &str, service: &str| project == site.project.as_str() && service == name;
-            let own = containers.iter().find(|one| one.compose.as_ref().is_some_and(|(project, service)| ours(project, service)));
+            let own = containers.iter().find(|one| one.project.as_ref().is_some_and(|(project, service)| ours(project, service)));
             let Some(address) = own.and_then(|own| own.addresses.first()) else { return Ok(skipped("its container does not run here")) };
             (SocketAddr::new(*address, POSTGRES), name.to_owned(), ca.to_vec())
         }
