@@ -24,6 +24,8 @@ use crate::untouched::Untouched;
 use crate::world::Folders;
 use crate::{inside, preflight, steps};
 
+/// How long images may take that have to be fetched and compiled first.
+const IMAGES: Duration = Duration::from_secs(3600);
 /// How long everything beside the steps may take.
 const BESIDE: Duration = Duration::from_secs(180);
 /// How long the kernel may take to end what was killed.
@@ -125,7 +127,7 @@ fn contained(workspace: &Workspace, more: &[&str]) -> Process {
 fn prepare(workspace: &Workspace, machine: &Machine, xtask: &Path, options: &Options, folders: &Folders) -> Result<()> {
     // What it starts in its turn, compilers among them, ends with this process too.
     let build = contained(workspace, &[]).arg(xtask).args(["images", "--no-ca", "--mattermost", &options.mattermost.to_string()]);
-    let build = build.arg("--layout").arg(folders.layout()).env("PATH", machine.path());
+    let build = build.arg("--layout").arg(folders.layout()).env("PATH", machine.path()).deadline(IMAGES);
     build.env("CARGO_MANIFEST_DIR", workspace.root().join("xtask")).log_to(&folders.logs().join("images.log"))?;
     link(&workspace.target().join("store"), &folders.store())
 }
