@@ -2,6 +2,7 @@
 //! process ends, however it ends. It makes the world and runs the steps; what it finds goes into the journal.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use images::{Class, Error, Result};
 use lab::{Lab, SERVER, address};
@@ -14,7 +15,7 @@ use crate::egress;
 use crate::journal::{Ended, Event, Journal, Verdict, now};
 use crate::mutations;
 use crate::runner;
-use crate::step::{Shown, Step, When, is_chosen, prepared};
+use crate::step::{Shown, Step, When, prepared};
 use crate::steps;
 use crate::world::{Folders, World};
 
@@ -68,8 +69,8 @@ fn proved(folders: &Folders, xtask: &Path, options: &Options, journal: &Journal)
         if steps::EGRESS.is_chosen(&options.filter) {
             runner::run(world, journal, &[&steps::EGRESS], 1)?;
         }
-        if options.mutate {
-            mutations::run(world, journal, |name| is_chosen(name, &options.filter))?;
+        if mutations::are_wanted(options) {
+            mutations::run(world, journal, options)?;
         }
     } else {
         for step in chosen.iter().filter(|step| step.when != When::FirstStart) {
@@ -83,11 +84,16 @@ fn proved(folders: &Folders, xtask: &Path, options: &Options, journal: &Journal)
 /// disk, and is removed from there.
 fn in_memory(folder: &Path) -> Result<()> {
     fs_err::create_dir_all(folder)?;
-    let told = fs_err::read_to_string("/proc/meminfo")?;
-    if available(&told) >= PLENTY {
+    if is_plenty() {
         Process::new("mount", "/").args(["-t", "tmpfs", "-o", "size=3g", "tmpfs"]).arg(folder).capture()?;
     }
     Ok(())
+}
+
+/// Whether there was memory for the Engine's data when this was asked first.
+pub fn is_plenty() -> bool {
+    static PLENTIFUL: OnceLock<bool> = OnceLock::new();
+    *PLENTIFUL.get_or_init(|| fs_err::read_to_string("/proc/meminfo").is_ok_and(|told| available(&told) >= PLENTY))
 }
 
 /// Bytes that programs can still have, as `/proc/meminfo` tells.

@@ -16,8 +16,9 @@ use xtask::provision::{Tool, webhook_url};
 use xtask::server::Client;
 use xtask::server::model::HookId;
 use xtask::site::names::ChatName;
-use xtask::site::secrets::{Name, Secret};
+use xtask::site::secrets::{Name, Secret, Secrets};
 
+use crate::step::Evidence;
 use crate::world::World;
 
 /// A recorded request of SonarQube 9.9's about a gate that failed.
@@ -42,10 +43,22 @@ pub struct Lan<'a> {
     pub http: Http,
     /// The team's id.
     pub team: String,
+    /// As they were when this was made.
+    secrets: Secrets,
 }
 
 /// A status, and what the body says: the error's id, or its text.
 pub type Answer = (u16, String);
+
+/// What Mattermost says to a body that it posts.
+pub fn taken() -> Answer {
+    (200, "ok".to_owned())
+}
+
+/// What the gateway says to an alert that is on its disk.
+pub fn kept() -> Answer {
+    (200, r#"{"alert":"kept"}"#.to_owned())
+}
 
 impl<'a> Lan<'a> {
     /// To be made, and used, in the network namespace of a client.
@@ -54,13 +67,13 @@ impl<'a> Lan<'a> {
         let (chat, api) = (world.chat()?, world.administrator()?);
         let name = site.site.team.name.as_str();
         let team = api.team(name)?.ok_or_else(|| Error::new(Class::Check, format!("there is no team {name}")))?.id;
-        Ok(Lan { http: site.chat.http(Duration::from_secs(20))?, world, site, chat, api, team })
+        Ok(Lan { http: site.chat.http(Duration::from_secs(20))?, secrets: world.secrets()?, world, site, chat, api, team })
     }
 
     /// The id in a tool's webhook into a channel.
     pub fn hook(&self, tool: Tool, channel: &str) -> Result<String> {
         let name: ChatName = channel.parse().map_err(|()| Error::new(Class::Check, format!("{channel} is no channel's name")))?;
-        let url = webhook_url(&self.world.secrets()?, tool, &name);
+        let url = webhook_url(&self.secrets, tool, &name);
         let id = url.and_then(|url| HookId::of_url(url.expose()));
         id.map(|id| id.expose().to_owned()).ok_or_else(|| Error::new(Class::Check, format!("{tool} has no webhook into {channel}")))
     }
@@ -93,6 +106,30 @@ impl<'a> Lan<'a> {
         answered("the alert gateway", request.body(body.to_owned()))
     }
 
+    /// What SonarQube sends about a project of this word.
+    pub fn sonarqube(&self, word: &str) -> Result<Answer> {
+        let body = sonarqube(word)?;
+        self.alert(&body, Some(&self.signed(&body)?))
+    }
+
+    /// What Jenkins sends about a build of this word.
+    pub fn build(&self, word: &str) -> Result<Answer> {
+        self.send(&self.hook(Tool::Jenkins, "builds")?, JSON, jenkins("builds", word))
+    }
+
+    /// One webhook of each tool, which is seen as a post.
+    pub fn works(&self, evidence: &mut Evidence, when: &str) -> Result<()> {
+        let mut socket = self.listen()?;
+        let (build, push, alert) = (mark(), mark(), mark());
+        evidence.same(&format!("Jenkins' webhook {when}"), taken(), self.build(&build)?)?;
+        seen(&mut socket, &build)?;
+        let sent = self.send(&self.hook(Tool::Gitlab, "code-reviews")?, FORM, gitlab("builds", &push))?;
+        evidence.same(&format!("GitLab's webhook {when}"), taken(), sent)?;
+        seen(&mut socket, &push)?;
+        evidence.same(&format!("SonarQube's webhook {when}"), kept(), self.sonarqube(&alert)?)?;
+        seen(&mut socket, &alert).map(drop)
+    }
+
     fn gateway(&self, path: &str) -> Result<String> {
         let mut url = self.site.chat.url.clone();
         url.set_path(path);
@@ -102,7 +139,7 @@ impl<'a> Lan<'a> {
 
     /// As SonarQube signs, with the site's secret.
     pub fn signed(&self, body: &str) -> Result<String> {
-        Ok(signature(self.world.secrets()?.require(Name::SonarqubeSecret)?, body))
+        Ok(signature(self.secrets.require(Name::SonarqubeSecret)?, body))
     }
 
     /// The ids of every post in every channel that tools write to, newest 200 of each.
@@ -117,10 +154,16 @@ impl<'a> Lan<'a> {
         Ok(all)
     }
 
-    /// Every post of a channel, newest 200, as JSON.
+    /// Posts of a channel, newest 1000, as JSON.
     pub fn texts(&self, channel: &str) -> Result<Vec<String>> {
-        let page = self.chat.ask(Method::GET, &format!("/api/v4/channels/{}/posts?per_page=200", self.channel(channel)?), None)?;
-        Ok(page["posts"].as_object().into_iter().flatten().map(|(_, post)| post.to_string()).collect())
+        let (channel, mut all) = (self.channel(channel)?, Vec::new());
+        for page in 0..5 {
+            let page = self.chat.ask(Method::GET, &format!("/api/v4/channels/{channel}/posts?per_page=200&page={page}"), None)?;
+            let posts = page["posts"].as_object().filter(|posts| !posts.is_empty());
+            let Some(posts) = posts else { break };
+            all.extend(posts.values().map(Value::to_string));
+        }
+        Ok(all)
     }
 
     /// A WebSocket that has said hello.

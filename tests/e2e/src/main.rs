@@ -74,7 +74,7 @@ fn list(machine: &Machine, options: &Options, out: &mut Output) {
             out.result(format!("{:<58} {absent}", ""));
         }
     }
-    let mutations = mutations::claims().filter(|_| options.mutate);
+    let mutations = mutations::claims().filter(|_| mutations::are_wanted(options));
     for (name, claim) in outside::CLAIMS.into_iter().chain(mutations).filter(|(name, _)| step::is_chosen(name, &options.filter)) {
         out.result(format!("{name:<58} {claim}"));
     }

@@ -19,10 +19,10 @@ use crate::journal::{Ended, Event, Journal, Reader, Verdict, now};
 use crate::report::Report;
 use crate::run::{Run, alone, earlier, remove_world};
 use crate::runner;
-use crate::step::Evidence;
+use crate::step::{Evidence, is_chosen};
 use crate::untouched::Untouched;
 use crate::world::Folders;
-use crate::{inside, preflight, steps};
+use crate::{inside, mutations, preflight, steps};
 
 /// How long images may take that have to be fetched and compiled first.
 const IMAGES: Duration = Duration::from_secs(3600);
@@ -84,15 +84,18 @@ pub fn prove(workspace: &Workspace, machine: &Machine, xtask: &Path, options: &O
     let hidden = Hidden::of_site(&folders.site());
     let project = report.said("project").unwrap_or_default().to_owned();
     let after = Untouched::look(workspace, machine)?;
-    let unchanged = outside_step(folders, CLAIMS[1].0, |evidence| unchanged(&before, &after, folders, &project, evidence));
-    let gone = outside_step(folders, CLAIMS[0].0, |evidence| gone(namespace.as_deref(), folders, evidence));
-    for ended in [gone, unchanged] {
+    let mut left = Left { before, after, namespace, folders, project, hidden, patience: GONE };
+    for ended in left.looked_at(folders) {
         report.take(Event::Ended(ended), out);
+    }
+    if mutations::are_wanted(options) {
+        for mutation in MUTATIONS.iter().filter(|mutation| is_chosen(mutation.name, &options.filter)) {
+            report.take(Event::Ended(step(folders, mutation.name, |evidence| mutation.prove(&mut left, machine, evidence))), out);
+        }
     }
     if let Some(error) = broke {
         report.broke(error.to_string());
     }
-    report.take(Event::Ended(outside_step(folders, CLAIMS[2].0, |evidence| no_secret(&hidden, folders, evidence))), out);
     report.write(out)?;
     report.verdict(options, out)
 }
@@ -188,7 +191,7 @@ impl Inside {
         out: &mut Output,
     ) -> Result<Option<Error>> {
         let chosen: Vec<_> = steps::all().filter(|step| step.is_chosen(&options.filter) || step.name == steps::UP).collect();
-        let limit = BESIDE + runner::limit(&chosen);
+        let limit = BESIDE + runner::limit(&chosen) + mutations::limit(options);
         loop {
             let ended = self.running.ended()?;
             self.namespace = self.namespace.take().or_else(|| self.pid().and_then(namespace_of));
@@ -243,35 +246,137 @@ fn kept(inside: Inside, folders: &Folders, report: &Report, out: &mut Output) ->
     Ok(())
 }
 
-fn outside_step(folders: &Folders, name: &'static str, proves: impl FnOnce(&mut Evidence) -> Result<()>) -> Ended {
+fn step(folders: &Folders, name: &'static str, proves: impl FnOnce(&mut Evidence) -> Result<()>) -> Ended {
     let (at, mut evidence) = (now(), Evidence::new(&folders.run, name, &folders.site()));
     let failure = proves(&mut evidence).err().map(|error| error.to_string());
     let verdict = if failure.is_some() { Verdict::Failed } else { Verdict::Passed };
     Ended { step: name.to_owned(), at, took: now() - at, verdict, failure, shown: std::mem::take(&mut evidence.shown) }
 }
 
-fn unchanged(before: &Untouched, after: &Untouched, folders: &Folders, project: &str, evidence: &mut Evidence) -> Result<()> {
-    let found = before.compare(after, folders, project);
-    if !found.others.is_empty() {
-        evidence.fact("changed meanwhile, by others", found.others.join("; "));
-    }
-    evidence.same("changed by this run", Vec::<String>::new(), found.ours)
+/// What there is when the inside has ended.
+struct Left<'a> {
+    before: Untouched,
+    after: Untouched,
+    namespace: Option<String>,
+    folders: &'a Folders,
+    project: String,
+    hidden: Hidden,
+    /// How long the kernel may take to end what was killed.
+    patience: Duration,
 }
 
-/// Waits until the kernel has ended what was killed, and removes the world.
-fn gone(namespace: Option<&str>, folders: &Folders, evidence: &mut Evidence) -> Result<()> {
-    let begin = Instant::now();
-    let mut left = processes(namespace, folders);
-    while !left.is_empty() && begin.elapsed() < GONE {
-        std::thread::sleep(Duration::from_millis(20));
-        left = processes(namespace, folders);
+impl Left<'_> {
+    /// Each of [`CLAIMS`]; what they keep lies in a folder.
+    fn looked_at(&self, evidence: &Folders) -> [Ended; 3] {
+        [
+            step(evidence, CLAIMS[0].0, |evidence| self.is_gone(evidence)),
+            step(evidence, CLAIMS[1].0, |evidence| self.is_unchanged(evidence)),
+            step(evidence, CLAIMS[2].0, |evidence| self.has_no_secret(evidence)),
+        ]
     }
-    evidence.same("processes", Vec::<String>::new(), left)?;
-    let mounts = fs_err::read_to_string("/proc/self/mountinfo")?;
-    let ours: Vec<String> = mounts.lines().filter(|line| line.contains(&*folders.run.to_string_lossy())).map(str::to_owned).collect();
-    evidence.same("mounts", Vec::<String>::new(), ours)?;
-    remove_world(folders)?;
-    evidence.same("its folder and control groups", false, folders.world().exists())
+
+    fn is_unchanged(&self, evidence: &mut Evidence) -> Result<()> {
+        let found = self.before.compare(&self.after, self.folders, &self.project);
+        if !found.others.is_empty() {
+            evidence.fact("changed meanwhile, by others", found.others.join("; "));
+        }
+        evidence.same("changed by this run", Vec::<String>::new(), found.ours)
+    }
+
+    /// Waits until the kernel has ended what was killed, and removes the world.
+    fn is_gone(&self, evidence: &mut Evidence) -> Result<()> {
+        let begin = Instant::now();
+        let processes = || processes(self.namespace.as_deref(), self.folders);
+        let mut left = processes();
+        while !left.is_empty() && begin.elapsed() < self.patience {
+            std::thread::sleep(Duration::from_millis(20));
+            left = processes();
+        }
+        evidence.same("processes", Vec::<String>::new(), left)?;
+        let mounts = fs_err::read_to_string("/proc/self/mountinfo")?;
+        let ours: Vec<String> =
+            mounts.lines().filter(|line| line.contains(&*self.folders.run.to_string_lossy())).map(str::to_owned).collect();
+        evidence.same("mounts", Vec::<String>::new(), ours)?;
+        remove_world(self.folders)?;
+        evidence.same("its folder and control groups", false, self.folders.world().exists())
+    }
+
+    fn has_no_secret(&self, evidence: &mut Evidence) -> Result<()> {
+        let (run, world) = (&self.folders.run, self.folders.world());
+        evidence.holds("secrets that are looked for", "at least 6", self.hidden.count(), self.hidden.count() >= 6)?;
+        evidence.same("found", Vec::<String>::new(), self.hidden.found_below(run, &world)?)
+    }
+}
+
+/// Something that a run must not leave, and how it comes to be there.
+pub struct Mutation {
+    /// `mutations::what_is_left`.
+    pub name: &'static str,
+    /// The same in words.
+    pub claim: &'static str,
+    /// Which of [`CLAIMS`] has to see it.
+    pub red: &'static str,
+    made: fn(&mut Left, &Machine) -> Result<Back>,
+}
+
+/// Takes away what was put there.
+type Back = Box<dyn FnOnce() -> Result<()>>;
+
+/// One for each claim.
+pub const MUTATIONS: &[Mutation] = &[
+    Mutation {
+        name: "mutations::a_process_is_left",
+        claim: "A program is still at work in the folder of the run",
+        red: CLAIMS[0].0,
+        made: |left, machine| {
+            let program = machine.process("tail").args(["--follow", "/dev/null"]).arg(left.folders.world());
+            let running = program.start(&left.folders.logs().join("mutations.log"))?;
+            Ok(Box::new(|| {
+                running.stop(Duration::ZERO);
+                Ok(())
+            }))
+        },
+    },
+    Mutation {
+        name: "mutations::a_file_of_the_images_is_other_than_before",
+        claim: "A file of target/images is other than before",
+        red: CLAIMS[1].0,
+        made: |left, machine| {
+            // Not in the user's own.
+            let folder = tempfile::tempdir()?;
+            let workspace = Workspace::at(folder.path());
+            fs_err::create_dir_all(workspace.target().join("images"))?;
+            left.before = Untouched::look(&workspace, machine)?;
+            fs_err::write(workspace.target().join("images/index.json"), "{}")?;
+            left.after = Untouched::look(&workspace, machine)?;
+            Ok(Box::new(|| folder.close().map_err(Error::from)))
+        },
+    },
+    Mutation {
+        name: "mutations::a_secret_is_in_the_report",
+        claim: "A secret of the site stands in a file of the report",
+        red: CLAIMS[2].0,
+        made: |left, _| {
+            let folder = tempfile::tempdir_in(&left.folders.run)?;
+            fs_err::write(folder.path().join("trap.txt"), left.hidden.sample().unwrap_or_default())?;
+            Ok(Box::new(|| folder.close().map_err(Error::from)))
+        },
+    },
+];
+
+impl Mutation {
+    fn prove(&self, left: &mut Left, machine: &Machine, evidence: &mut Evidence) -> Result<()> {
+        left.patience = Duration::ZERO;
+        let untouched = (left.before.clone(), left.after.clone());
+        let back = (self.made)(left, machine)?;
+        let own = tempfile::tempdir()?;
+        let seen = left.looked_at(&Folders { run: own.path().to_owned() });
+        back()?;
+        (left.before, left.after) = untouched;
+        let names = CLAIMS.map(|(name, _)| name);
+        let seen = names.into_iter().zip(seen).map(|(name, ended)| (name, ended.failure.map_or(Ok(()), Err))).collect();
+        mutations::verdict(self.claim, &[self.red], seen, &left.hidden, evidence)
+    }
 }
 
 /// Processes in the run's namespace, or at work in its folder.
@@ -289,15 +394,4 @@ fn processes(namespace: Option<&str>, folders: &Folders) -> Vec<String> {
         }
     }
     found
-}
-
-fn no_secret(hidden: &Hidden, folders: &Folders, evidence: &mut Evidence) -> Result<()> {
-    evidence.holds("secrets that are looked for", "at least 6", hidden.count(), hidden.count() >= 6)?;
-    let trap = folders.run.join("trap.txt");
-    fs_err::write(&trap, hidden.sample().unwrap_or_default())?;
-    let trapped = hidden.found_below(&folders.run, &folders.world())?;
-    fs_err::remove_file(&trap)?;
-    // The search finds what is there.
-    evidence.same("found in a file that holds one", true, trapped.iter().any(|line| line.starts_with(&*trap.to_string_lossy())))?;
-    evidence.same("found", Vec::<String>::new(), hidden.found_below(&folders.run, &folders.world())?)
 }

@@ -74,11 +74,12 @@ fn overdue(late: &Working) -> Ended {
 fn start(world: &'static World, step: &'static Step, send: Sender<(&'static str, Ended)>) {
     std::thread::spawn(move || {
         let (at, since) = (now(), Instant::now());
-        let (first, shown) = once(world, step);
+        let again = || once(world, step, Evidence::new(&world.run, step.name, &world.site.folder));
+        let (first, shown) = again();
         let (verdict, failure, shown) = match first {
             Ok(()) => (Verdict::Passed, None, shown),
             // Whether it fails always or sometimes is worth knowing; it fails the run either way. What breaks things is not done twice.
-            Err(why) if step.when == crate::step::When::Shared && since.elapsed() < step.deadline / 2 => match once(world, step) {
+            Err(why) if step.when == crate::step::When::Shared && since.elapsed() < step.deadline / 2 => match again() {
                 (Ok(()), shown) => (Verdict::Flaky, Some(format!("{why}\n  the second time it passed")), shown),
                 (Err(why), shown) => (Verdict::Failed, Some(why), shown),
             },
@@ -92,8 +93,7 @@ fn start(world: &'static World, step: &'static Step, send: Sender<(&'static str,
 }
 
 /// Runs a step, whatever becomes of it.
-pub fn once(world: &World, step: &Step) -> (Result<(), String>, Shown) {
-    let mut evidence = Evidence::new(&world.run, step.name, &world.site.folder);
+pub fn once(world: &World, step: &Step, mut evidence: Evidence) -> (Result<(), String>, Shown) {
     let proved = catch_unwind(AssertUnwindSafe(|| (step.proves)(world, &mut evidence)));
     let result = match proved {
         Ok(result) => result.map_err(|error| error.to_string()),

@@ -11,6 +11,7 @@ use xtask::cli::images::recipe::Mattermost;
 use xtask::machine::{self, Machine};
 
 use crate::hidden::Hidden;
+use crate::inside;
 use crate::world::World;
 
 /// One thing that is proved.
@@ -37,6 +38,8 @@ pub enum Need {
     Release,
     /// Time: it is part of `--full`.
     Full,
+    /// Memory for the Engine's data.
+    Memory,
     /// A part of the machine (`xtask::machine::PARTS`).
     Part(&'static str),
 }
@@ -91,6 +94,7 @@ impl Step {
         self.needs.iter().find_map(|need| match need {
             Need::Release => matches!(options.mattermost, Mattermost::Double).then_some(Absent::Release),
             Need::Full => (!options.full).then_some(Absent::Full),
+            Need::Memory => (!inside::is_plenty()).then(|| Absent::Lacks("8 GiB of memory that is free".to_owned())),
             Need::Part(name) => {
                 machine::lacking(machine, &[name]).first().map(|part| Absent::Lacks(format!("{} ({})", part.name, part.command(machine))))
             }

@@ -4,9 +4,10 @@ mod egress;
 mod faults;
 mod images;
 mod persistence;
-mod plugins;
+pub mod plugins;
 mod provisioning;
 mod relay;
+mod slow;
 mod start;
 mod tls;
 mod webhooks;
@@ -32,6 +33,7 @@ pub fn all() -> impl Iterator<Item = &'static Step> {
         plugins::STEPS,
         provisioning::STEPS,
         faults::STEPS,
+        slow::STEPS,
         persistence::STEPS,
     ]
     .into_iter()

@@ -12,7 +12,7 @@ use xtask::workspace::Workspace;
 use crate::world::Folders;
 
 /// How it was at one time.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Untouched {
     /// Path, size and time of each file of `target/images` and `site/`.
     files: BTreeSet<String>,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use images::{Class, Error, Result};
@@ -24,6 +24,10 @@ use crate::hidden::Hidden;
 const FIRST_PORT: u16 = 20_000;
 /// What the description of the site has besides the lab's own.
 const MORE: &str = "[gitlab]\nurl = \"https://gitlab.cicd.local\"\n";
+
+/// Numbers of clients on the LAN.
+const FIRST_CLIENT: u8 = 100;
+const LAST_CLIENT: u8 = 250;
 
 /// How long a service may take to be made anew, and to be healthy then.
 const HEALTHY: Duration = Duration::from_secs(60);
@@ -91,7 +95,9 @@ pub struct World {
     folders: Folders,
     /// Whether the stack came up; nothing as long as nobody knows.
     up: Mutex<Option<bool>>,
-    clients: AtomicU8,
+    clients: AtomicU32,
+    /// What Compose lays over the file of the site, where a guard is taken out.
+    over: Option<PathBuf>,
 }
 
 #[allow(dead_code, reason = "for steps to come")]
@@ -119,7 +125,44 @@ impl World {
             mattermost,
             folders: folders.clone(),
             up: Mutex::new(None),
-            clients: AtomicU8::new(100),
+            clients: AtomicU32::new(0),
+            over: None,
+        })
+    }
+
+    /// This world once more, for a guard that is taken out of the way in which its stack is started: Compose lays `over` over the services of
+    /// every file, and the front door is the shell's `door`, where `"$XTASK"` is the real one. Nobody knows yet whether the stack is up.
+    pub fn otherwise(&self, over: &Value, door: &str) -> Result<World> {
+        let folder = self.folders.world().join("otherwise");
+        let (bin, file, front) = (folder.join("bin"), folder.join("over.json"), folder.join("xtask"));
+        fs_err::create_dir_all(&bin)?;
+        fs_err::write(&file, json!({ "services": over }).to_string())?;
+        let docker = self.machine().find("docker").ok_or_else(|| Error::new(Class::MissingTool, "there is no docker"))?;
+        // One more file before the verb.
+        let add = format!(
+            "for word; do\n shift\n [ \"$word\" != up ] || set -- \"$@\" --file '{}'\n set -- \"$@\" \"$word\"\ndone",
+            file.display()
+        );
+        script(&bin.join("docker"), &format!("{add}\nexec '{}' \"$@\"", docker.display()))?;
+        script(&front, &format!("export PATH='{}':\"$PATH\"\nXTASK='{}'\n{door}", bin.display(), self.site.xtask.display()))?;
+        let site = &self.site;
+        let site = lab::site::Site {
+            project: site.project.clone(),
+            folder: site.folder.clone(),
+            xtask: front,
+            up: site.up.clone(),
+            lab: site.lab,
+            first: site.first,
+        };
+        Ok(World {
+            run: self.run.clone(),
+            lab: self.lab,
+            site,
+            mattermost: self.mattermost.clone(),
+            folders: self.folders.clone(),
+            up: Mutex::new(None),
+            clients: AtomicU32::new(0),
+            over: Some(file),
         })
     }
 
@@ -131,6 +174,11 @@ impl World {
     /// The OCI layout that the images were built into.
     pub fn layout(&self) -> PathBuf {
         self.folders.layout()
+    }
+
+    /// The Engine's data.
+    pub fn engine(&self) -> PathBuf {
+        self.folders.lab()
     }
 
     /// The site's files.
@@ -191,12 +239,18 @@ impl World {
 
     /// Another machine on the LAN, with an address that no other has. It goes when it is dropped.
     pub fn client(&self) -> Result<Namespace> {
-        self.lab.client(self.clients.fetch_add(1, Ordering::Relaxed))
+        self.lab.client(self.free())
     }
 
     /// A phone, on the LAN or behind routers, which keep it from the port of Calls. It goes when it is dropped.
     pub fn phone(&self, nat: Nat) -> Result<Phone> {
-        self.lab.phone(self.clients.fetch_add(1, Ordering::Relaxed), nat, self.calls_at().port())
+        self.lab.phone(self.free(), nat, self.calls_at().port())
+    }
+
+    /// The number of a machine that is not there: many come and go, few are there at a time.
+    fn free(&self) -> u8 {
+        let number = self.clients.fetch_add(1, Ordering::Relaxed) % u32::from(LAST_CLIENT - FIRST_CLIENT);
+        FIRST_CLIENT + u8::try_from(number).unwrap_or_default()
     }
 
     /// Mattermost's API as the administrator, to be used in [`Namespace::inside`] of the server or of a client.
@@ -239,6 +293,9 @@ impl World {
         let before = self.pid(service).unwrap_or_default();
         let compose = self.lab.docker("compose --project-name").arg(&self.site.project).arg("--project-directory").arg(&self.site.folder);
         let mut compose = compose.arg("--file").arg(self.folder().compose());
+        if let Some(file) = &self.over {
+            compose = compose.arg("--file").arg(file);
+        }
         if let Some(over) = over {
             let file = self.folders.world().join("over.json");
             fs_err::write(&file, json!({ "services": { service: over } }).to_string())?;
@@ -283,4 +340,9 @@ impl World {
             .as_u64()
             .ok_or_else(|| Error::new(Class::Check, format!("{service} does not run")))
     }
+}
+
+/// A program for the shell.
+fn script(file: &Path, text: &str) -> Result<()> {
+    images::file::write_beside(file, format!("#!/bin/sh\n{text}\n").as_bytes(), 0o755)
 }

@@ -116,6 +116,24 @@ impl Chat {
         }
     }
 
+    /// Gives a file to a channel: its id, or the status with which the server refuses it.
+    pub fn upload(&self, channel: &str, text: &str) -> Result<std::result::Result<String, u16>> {
+        let path = format!("/api/v4/files?channel_id={channel}&filename=text.txt");
+        let request = self.http.post(format!("{}{path}", self.base)).bearer_auth(self.token.expose()).body(text.to_owned());
+        let answer = request.send().map_err(|error| failed("/files", error))?;
+        let status = answer.status();
+        let told: Value = serde_json::from_str(&answer.text().map_err(|error| failed("/files", error))?).unwrap_or_default();
+        Ok(told["file_infos"][0]["id"].as_str().filter(|_| status.is_success()).map(str::to_owned).ok_or(status.as_u16()))
+    }
+
+    /// A file that was given; nothing where the server has none.
+    pub fn file(&self, id: &str) -> Result<Option<String>> {
+        let request = self.http.get(format!("{}/api/v4/files/{id}", self.base)).bearer_auth(self.token.expose());
+        let answer = request.send().map_err(|error| failed("/files", error))?;
+        let is_there = answer.status().is_success();
+        Ok(answer.text().ok().filter(|_| is_there))
+    }
+
     /// Calls the API: the answer, where it is a good one.
     pub fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let mut request = self.http.request(method, format!("{}{path}", self.base)).bearer_auth(self.token.expose());

@@ -34,7 +34,7 @@ pub struct Options {
     /// Run the steps whose name contains TEXT. May be given several times
     #[arg(long, value_name = "TEXT")]
     pub filter: Vec<String>,
-    /// Run what takes long, too
+    /// Run what takes long, too, and --mutate
     #[arg(long)]
     pub full: bool,
     /// Take out one guard at a time as well: exactly the steps that claim it have to go red

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use images::Result;
-use xtask::provision::Tool;
 
-use crate::lan::{FORM, JSON, Lan, gitlab, jenkins, mark, seen, sonarqube};
+use crate::lan::Lan;
 use crate::step::{Evidence, Step, When};
 use crate::world::World;
 
@@ -21,21 +20,35 @@ pub const STEPS: &[Step] = &[Step {
     proves: recreated,
 }];
 
-/// What has to be the same.
-pub fn kept(lan: &Lan) -> Result<BTreeMap<&'static str, String>> {
-    let posts = lan.posts()?;
-    let rows = |query: &str| lan.world.site.sql(query);
-    Ok(BTreeMap::from([
-        ("posts", format!("{posts:?}")),
-        ("webhooks", rows("SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM incomingwebhooks t")?),
-        ("bots", rows("SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM bots t")?),
-        ("keys of plugins", rows("SELECT md5(coalesce(string_agg(t::text, ',' ORDER BY t::text), '')) FROM pluginkeyvaluestore t")?),
-    ]))
+/// What has to be the same afterwards.
+pub struct Before(BTreeMap<&'static str, String>);
+
+impl Before {
+    /// As it is now.
+    pub fn look(lan: &Lan) -> Result<Before> {
+        let posts = lan.posts()?;
+        let rows = |query: &str| lan.world.site.sql(query);
+        Ok(Before(BTreeMap::from([
+            ("posts", format!("{posts:?}")),
+            ("webhooks", rows("SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM incomingwebhooks t")?),
+            ("bots", rows("SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM bots t")?),
+            ("keys of plugins", rows("SELECT md5(coalesce(string_agg(t::text, ',' ORDER BY t::text), '')) FROM pluginkeyvaluestore t")?),
+        ])))
+    }
+
+    /// Whether it is the same now, and each tool's webhook posts.
+    pub fn is_kept(&self, world: &World, evidence: &mut Evidence, when: &str) -> Result<()> {
+        let lan = Lan::new(world)?;
+        for (what, seen) in Before::look(&lan)?.0 {
+            evidence.same(&format!("{what} {when}"), &self.0[what], &seen)?;
+        }
+        lan.works(evidence, when)
+    }
 }
 
 fn recreated(world: &World, evidence: &mut Evidence) -> Result<()> {
     let client = world.client()?;
-    let before = client.inside(|| kept(&Lan::new(world)?))??;
+    let before = client.inside(|| Before::look(&Lan::new(world)?))??;
     let containers = world.site.containers()?;
     world.site.xtask("down").capture()?;
     evidence.same("containers after `down`", 0, world.site.containers()?.len())?;
@@ -43,28 +56,7 @@ fn recreated(world: &World, evidence: &mut Evidence) -> Result<()> {
     let now = world.site.containers()?;
     let same = now.values().filter(|id| containers.values().any(|before| before == *id)).count();
     evidence.same("containers that are the same", 0, same)?;
-    client.inside(|| -> Result<()> {
-        let lan = Lan::new(world)?;
-        for (what, seen) in kept(&lan)? {
-            evidence.same(what, &before[what], &seen)?;
-        }
-        still_posts(&lan, evidence)
-    })??;
+    client.inside(|| before.is_kept(world, evidence, "in the new containers"))??;
     let plan = world.site.xtask("provision --plan").outcome()?;
     evidence.holds("the plan", "nothing to change", lab::said(&plan).trim(), plan.success())
-}
-
-/// One webhook of each tool.
-pub fn still_posts(lan: &Lan, evidence: &mut Evidence) -> Result<()> {
-    let mut socket = lan.listen()?;
-    let (build, push, alert) = (mark(), mark(), mark());
-    let ok = (200, "ok".to_owned());
-    evidence.same("Jenkins' webhook", &ok, &lan.send(&lan.hook(Tool::Jenkins, "builds")?, JSON, jenkins("builds", &build))?)?;
-    seen(&mut socket, &build)?;
-    evidence.same("GitLab's webhook", &ok, &lan.send(&lan.hook(Tool::Gitlab, "code-reviews")?, FORM, gitlab("builds", &push))?)?;
-    seen(&mut socket, &push)?;
-    let body = sonarqube(&alert)?;
-    let kept = (200, r#"{"alert":"kept"}"#.to_owned());
-    evidence.same("SonarQube's webhook", kept, lan.alert(&body, Some(&lan.signed(&body)?))?)?;
-    seen(&mut socket, &alert).map(drop)
 }

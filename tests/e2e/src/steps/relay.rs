@@ -1,5 +1,6 @@
 //! The relay: phones behind NAT get through it, and nobody gets more than that.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use images::{Class, Error, Result};
@@ -7,7 +8,7 @@ use lab::namespace::Namespace;
 use lab::phone::{Nat, Phone};
 use relay::Site;
 use relay::chat::{Caller, Chat};
-use relay::matrix::{self, Matrix};
+use relay::matrix::{self, Matrix, Measured};
 use relay::refusals::{self, Reached, Refusal};
 use xtask::cli::images::recipe::Mattermost;
 use xtask::site::secrets::Name;
@@ -41,6 +42,14 @@ pub const STEPS: &[Step] = &[
         needs: NEEDS,
         when: When::Shared,
         proves: gets_through,
+    },
+    Step {
+        name: "relay::twenty_runs_of_the_matrix_lose_nothing",
+        claim: "The same twenty times, one after another: no packet is lost, and no way is found or lost",
+        deadline: Duration::from_secs(400),
+        needs: &[Need::Full, Need::Part("ip"), Need::Part("nft")],
+        when: When::Alone,
+        proves: soak,
     },
     Step {
         name: "relay::coturns_own_client_agrees",
@@ -148,6 +157,48 @@ fn table(matrix: &Matrix, site: &Site) -> Table {
         columns: columns.map(str::to_owned).to_vec(),
         rows: rows.collect(),
     }
+}
+
+/// Runs of the soak.
+const RUNS: usize = 20;
+
+fn soak(world: &World, evidence: &mut Evidence) -> Result<()> {
+    let (site, administrator, _) = caller(world)?;
+    let phones: Vec<Phone> = Nat::ALL.into_iter().map(|nat| world.phone(nat)).collect::<Result<_>>()?;
+    let (mut cells, mut problems) = (BTreeMap::<_, Vec<matrix::Cell>>::new(), Vec::new());
+    for run in 1..=RUNS {
+        let matrix = matrix::measure(&site, &administrator, &phones, false)?;
+        problems.extend(matrix.problems(&site.target).into_iter().map(|problem| format!("run {run}: {problem}")));
+        for cell in matrix.cells {
+            cells.entry(format!("{}, {}", cell.nat, cell.transport)).or_default().push(cell);
+        }
+        // Who cannot get through cannot lose anything either.
+        if run == 1 && !problems.is_empty() {
+            break;
+        }
+    }
+    let columns = ["phone, transport", "runs that got through", "lost", "round trip, the least", "the most", "95 %, the most"];
+    let row = |(head, cells): (String, Vec<matrix::Cell>)| {
+        let found: Vec<_> = cells.iter().filter_map(|cell| cell.measured.as_ref().ok()).collect();
+        let most = |of: fn(&Measured) -> f64| found.iter().map(|found| of(found)).fold(0.0, f64::max);
+        let least = found.iter().map(|found| found.median_ms).fold(f64::INFINITY, f64::min);
+        let (sent, lost) = (found.iter().map(|found| found.sent).sum::<u32>(), found.iter().map(|found| found.lost).sum::<u32>());
+        let good = Some(cells.iter().all(|cell| cell.problem(&site.target).is_none()));
+        let numbers = match found.is_empty() {
+            true => vec![String::new(); 4],
+            false => vec![
+                format!("{lost} of {sent}"),
+                format!("{least:.2} ms"),
+                format!("{:.2} ms", most(|found| found.median_ms)),
+                format!("{:.2} ms", most(|found| found.p95_ms)),
+            ],
+        };
+        let texts = std::iter::once(format!("{} of {}", found.len(), cells.len())).chain(numbers);
+        (head, texts.map(|text| Cell { text, good }).collect())
+    };
+    let (title, rows) = (format!("The matrix, {RUNS} times"), cells.into_iter().map(row).collect());
+    evidence.table(Table { title, columns: columns.map(str::to_owned).to_vec(), rows });
+    none("phones that do not get through each time, or lose something", problems)
 }
 
 fn none(what: &str, problems: Vec<String>) -> Result<()> {

@@ -11,7 +11,7 @@ use xtask::provision::Tool;
 use xtask::server::NewHook;
 use xtask::site::secrets::Secret;
 
-use crate::lan::{FORM, JSON, Lan, frame, gitlab, jenkins, mark, seen, signature, sonarqube};
+use crate::lan::{FORM, JSON, Lan, frame, gitlab, jenkins, kept, mark, seen, signature, sonarqube, taken};
 use crate::step::{Evidence, Need, Step, When};
 use crate::world::World;
 
@@ -69,7 +69,7 @@ fn posted(world: &World, evidence: &mut Evidence) -> Result<()> {
     client.inside(|| -> Result<()> {
         let lan = Lan::new(world)?;
         let mut socket = lan.listen()?;
-        let (place, ok) = ("https://gitlab.cicd.local/group/shop", (200, "ok".to_owned()));
+        let place = "https://gitlab.cicd.local/group/shop";
         for (channel, tool, own) in [
             ("builds", Tool::Jenkins, "builds"),
             ("alerts", Tool::Jenkins, "alerts"),
@@ -89,13 +89,11 @@ fn posted(world: &World, evidence: &mut Evidence) -> Result<()> {
                 }
                 _ => (JSON, jenkins(channel, &word), "good", "jenkins", vec!["[Open](https://jenkins.cicd.local/job/shop/7/)".to_owned()]),
             };
-            evidence.same(&format!("{tool} into {channel}"), &ok, &lan.send(&hook, kind, body)?)?;
+            evidence.same(&format!("{tool} into {channel}"), taken(), lan.send(&hook, kind, body)?)?;
             shown(&lan, evidence, &mut socket, &word, &Wanted { tool, channel, name: Some(name), colour, links })?;
         }
         let word = mark();
-        let body = sonarqube(&word)?;
-        let kept = (200, r#"{"alert":"kept"}"#.to_owned());
-        evidence.same("SonarQube to the gateway", kept, lan.alert(&body, Some(&lan.signed(&body)?))?)?;
+        evidence.same("SonarQube to the gateway", kept(), lan.sonarqube(&word)?)?;
         let links = vec!["http://127.0.0.1:19000/dashboard?id=bad".to_owned()];
         let wanted = Wanted { tool: Tool::Sonarqube, channel: "alerts", name: None, colour: "danger", links };
         shown(&lan, evidence, &mut socket, &word, &wanted)
@@ -185,7 +183,7 @@ fn refused(world: &World, evidence: &mut Evidence) -> Result<()> {
         // What is replayed later has to be known, and posted.
         let alert = sonarqube(&word)?;
         let signed = lan.signed(&alert)?;
-        evidence.same("the alert, first", (200, r#"{"alert":"kept"}"#.to_owned()), lan.alert(&alert, Some(&signed))?)?;
+        evidence.same("the alert, first", kept(), lan.alert(&alert, Some(&signed))?)?;
         seen(&mut socket, &word)?;
         let deleted = deleted_hook(&lan)?;
         let before = lan.posts()?;
@@ -231,8 +229,7 @@ fn refused(world: &World, evidence: &mut Evidence) -> Result<()> {
         }
 
         // The gateway posts later than it answers, but in the order in which alerts of a project came.
-        let end = sonarqube(&last)?;
-        lan.alert(&end, Some(&lan.signed(&end)?))?;
+        lan.sonarqube(&last)?;
         let (_, post) = seen(&mut socket, &last)?;
         let mut wanted = before;
         wanted.entry("alerts".to_owned()).or_default().insert(post["id"].as_str().unwrap_or_default().to_owned());
@@ -287,9 +284,5 @@ fn switched_off(world: &World, evidence: &mut Evidence) -> Result<()> {
     world.site.is_up()?;
     outcome?;
     refused??;
-    client.inside(|| -> Result<()> {
-        let lan = Lan::new(world)?;
-        let ok = (200, "ok".to_owned());
-        evidence.same("switched on again", ok, lan.send(&lan.hook(Tool::Jenkins, "builds")?, JSON, jenkins("builds", &mark()))?)
-    })?
+    client.inside(|| -> Result<()> { evidence.same("switched on again", taken(), Lan::new(world)?.build(&mark())?) })?
 }
