@@ -97,6 +97,7 @@ pub const PARTS: &[Part] = &[
     Part::debian("ip", "makes network namespaces", &["iproute2"]),
     Part::debian("unshare", "takes the network away from a build", &["util-linux"]),
     Part::debian("nft", "filters packets", &["nftables"]),
+    Part::debian("tcpdump", "writes down the packets of a run", &["tcpdump"]),
     Part::debian("iptables", "Docker Engine's networks", &["iptables"]),
     Part::debian("dockerd", "the Docker Engine: images are started under it", &["docker.io"]),
     Part::debian("docker", "Docker's client", &["docker-cli", "docker.io"]),

@@ -32,6 +32,7 @@ const CLIENTS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose
 const BUNDLE: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "minisign", "tar", "zstd"];
 const DATABASE: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "nft", "initdb", "psql", "openssl"];
 const SWARM: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "docker stack", "cc"];
+const CAPTURE: &[&str] = &["ip", "unshare", "dockerd", "docker", "tcpdump"];
 const NEEDS: &[&str] = &["ip", "unshare", "dockerd", "docker", "docker compose", "cc", "python3", "nft"];
 
 /// The claims.
@@ -55,6 +56,7 @@ pub const CLAIMS: &[Claim] = &[
     },
     Claim { needs: SWARM, ..claim("stack::up_on_a_swarm_of_one_node_ends_provisioned_and_down_leaves_nothing", swarm::deploys) },
     claim("lab::each_router_translates_for_every_destination_anew_and_lets_nobody_else_in", phones::routers),
+    Claim { needs: CAPTURE, ..claim("lab::packets_of_the_lan_are_in_a_capture", phones::captured) },
     claim("stack::down_keeps_the_data_and_with_volumes_leaves_nothing", down),
 ];
 

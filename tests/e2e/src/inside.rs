@@ -57,6 +57,7 @@ fn proved(folders: &Folders, xtask: &Path, options: &Options, journal: &Journal)
         // It lives as long as the process.
         Ok(&*Box::leak(Box::new(lab)))
     })?;
+    let capture = options.capture.then(|| lab.capture(&folders.run.join("capture.pcap"))).transpose()?;
     let world: &'static World = Box::leak(Box::new(World::new(lab, folders, xtask, options.mattermost.clone())?));
     told(world, journal)?;
     let chosen = chosen(world, options, journal)?;
@@ -76,6 +77,10 @@ fn proved(folders: &Folders, xtask: &Path, options: &Options, journal: &Journal)
         for step in chosen.iter().filter(|step| step.when != When::FirstStart) {
             skip(journal, step, Verdict::NotRun, "the stack did not come up")?;
         }
+    }
+    if let Some(capture) = capture {
+        let held = journal.phase("packet capture", || capture.end())?;
+        journal.tell(&Event::Said { what: "packets captured".to_owned(), value: format!("{}, {} of STUN", held.packets, held.stun) })?;
     }
     journal.phase("evidence", || collect(world, folders))
 }

@@ -57,7 +57,7 @@ pub fn clean(workspace: &Workspace, kept: bool, out: &mut Output) -> Result<()> 
 
 /// A whole run.
 pub fn prove(workspace: &Workspace, machine: &Machine, xtask: &Path, options: &Options, out: &mut Output) -> Result<()> {
-    preflight::check(machine, workspace)?;
+    preflight::check(machine, workspace, options)?;
     clean(workspace, false, out)?;
     let options = &Options { mattermost: absolute(&options.mattermost)?, ..options.clone() };
     let stop = interrupted()?;
@@ -173,7 +173,7 @@ impl Inside {
             .args(["--mattermost", &options.mattermost.to_string()])
             .args(options.keep.then_some("--keep"))
             .args(options.full.then_some("--full"));
-        let process = process.args(options.mutate.then_some("--mutate"));
+        let process = process.args(options.mutate.then_some("--mutate")).args(options.capture.then_some("--capture"));
         let process = options.filter.iter().fold(process, |process, text| process.args(["--filter", text]));
         let process = ["DOCKER_HOST", "DOCKER_CONTEXT", "CI"].iter().fold(process, Process::env_remove);
         let process = process.env("TMPDIR", inside::TEMPORARY).env("CARGO_MANIFEST_DIR", workspace.root().join("xtask"));

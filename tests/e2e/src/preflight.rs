@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use images::{Class, Error, Result};
-use xtask::cli::e2e::PARTS;
+use xtask::cli::e2e::Options;
 use xtask::doctor::machine::{compose, disk, engine};
 use xtask::doctor::{Check, Report};
 use xtask::machine::{self, Machine, Part};
@@ -34,12 +34,12 @@ struct Found {
 }
 
 /// One error with everything that is missing, and what mends it.
-pub fn check(machine: &Machine, workspace: &Workspace) -> Result<()> {
-    verdict(&look(machine, workspace)?)
+pub fn check(machine: &Machine, workspace: &Workspace, options: &Options) -> Result<()> {
+    verdict(&look(machine, workspace, &options.parts())?)
 }
 
-fn look(machine: &Machine, workspace: &Workspace) -> Result<Found> {
-    let missing = machine::lacking(machine, &PARTS);
+fn look(machine: &Machine, workspace: &Workspace, parts: &[&str]) -> Result<Found> {
+    let missing = machine::lacking(machine, parts);
     let has = |name: &str| missing.iter().all(|part| part.name != name);
     let own = |program: &[&str]| {
         let process = machine.process("unshare").args(["--net", "--pid", "--fork", "--mount", "--mount-proc"]).args(program);
@@ -174,7 +174,7 @@ mod tests {
     fn what_this_machine_has_is_found() {
         let workspace = Workspace::find().unwrap();
         let machine = Machine::of(&workspace);
-        let found = look(&machine, &workspace).unwrap();
+        let found = look(&machine, &workspace, &xtask::cli::e2e::PARTS).unwrap();
         let has = |name: &str| found.missing.iter().all(|(part, _)| part.name != name);
         assert_eq!(found.engine.is_some(), has("dockerd"), "{:?}", found.engine);
         assert_eq!(found.compose.is_some(), has("docker compose"), "{:?}", found.compose);

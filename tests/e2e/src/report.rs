@@ -200,6 +200,7 @@ pub mod tests {
             list: false,
             filter: Vec::new(),
             full: false,
+            capture: false,
             mutate: false,
             json: false,
             keep: false,

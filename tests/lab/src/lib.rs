@@ -9,6 +9,7 @@
 //! Phones stand behind routers ([`phone`]). Nothing leads out of it: there is no default route. Everything ends when the values are
 //! dropped: the namespaces live as long as the processes that hold them.
 
+pub mod capture;
 pub mod listener;
 pub mod namespace;
 pub mod phone;

@@ -40,6 +40,9 @@ pub struct Options {
     /// Take out one guard at a time as well: exactly the steps that claim it have to go red
     #[arg(long)]
     pub mutate: bool,
+    /// Keep the packets of the LAN in the report, as capture.pcap: what TLS hides stays hidden, names of TURN credentials do not
+    #[arg(long)]
+    pub capture: bool,
     /// Print run.json to standard output
     #[arg(long)]
     pub json: bool,
@@ -47,12 +50,19 @@ pub struct Options {
     #[arg(long)]
     pub keep: bool,
     /// Remove what killed runs have left, end kept ones, and run nothing
-    #[arg(long, conflicts_with_all = ["list", "filter", "json", "keep"])]
+    #[arg(long, conflicts_with_all = ["list", "filter", "json", "keep", "capture"])]
     pub clean: bool,
 }
 
 /// What every run needs of a machine.
 pub const PARTS: [&str; 8] = ["cc", "ip", "unshare", "nft", "iptables", "dockerd", "docker", "docker compose"];
+
+impl Options {
+    /// What this run needs of a machine.
+    pub fn parts(&self) -> Vec<&'static str> {
+        PARTS.into_iter().chain(self.capture.then_some("tcpdump")).collect()
+    }
+}
 
 /// Compiles the program and becomes it.
 pub fn run(args: &Args, out: &mut Output) -> Result<()> {
@@ -60,7 +70,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     if args.install {
         let machine = Machine::of(&workspace);
         let log = workspace.target().join("e2e.install.log");
-        machine::install(&machine, &machine::lacking(&machine, &PARTS), &log, out)?;
+        machine::install(&machine, &machine::lacking(&machine, &args.options.parts()), &log, out)?;
     }
     let program = beside::program(&workspace, "e2e", "the proof", out)?;
     // Its options are ours, and were read by the same parser.

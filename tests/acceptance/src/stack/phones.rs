@@ -97,3 +97,29 @@ fn lossy(world: &World, listener: &UdpSocket) -> Result<()> {
     }
     Ok(())
 }
+
+/// A question of STUN and something else, which the server gets from another machine of the LAN, and which are in the capture then.
+pub fn captured(world: &World) -> Result<()> {
+    const BINDING: [u8; 20] = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+    let (lab, folder) = (world.lab()?, world.scratch());
+    let capture = lab.capture(&folder.path().join("capture.pcap"))?;
+    let server = lab.server().inside(|| UdpSocket::bind((address(SERVER), 7004)).unwrap())?;
+    let client = lab.client(TESTED.end)?;
+    let socket = client.inside(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap())?;
+    for content in [&BINDING[..], b"no question"] {
+        socket.send_to(content, server.local_addr()?)?;
+        assert!(sender(&server).is_some());
+    }
+    let told = || format!("{:?}", capture.counted());
+    let held = || capture.counted().ok().filter(|held| held.stun >= 1 && held.packets > held.stun);
+    lab::wait_for("the question is in the capture", Duration::from_secs(10), held, told);
+    // Others may be at work on the LAN.
+    let held = capture.end()?;
+    assert!(held.stun >= 1 && held.packets > held.stun, "{held:?}");
+    // Where nothing can be written, its words are told.
+    let taken = folder.path().join("taken.pcap");
+    fs_err::create_dir(&taken)?;
+    let error = lab.capture(&taken).err().unwrap().to_string();
+    assert!(error.contains("tcpdump ended with") && error.contains("| tcpdump: "), "{error}");
+    Ok(())
+}
