@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 pub use agreement::Subject;
 use parts::Parts;
+pub use parts::modules;
 use spdx::{Document, Package};
 
 use crate::build::RELEASE_LABEL;

@@ -25,7 +25,7 @@ pub struct Finding {
     /// Its other names.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub aliases: BTreeSet<String>,
-    /// Debian's source package, or the crate.
+    /// Debian's source package, the crate, or the Go module.
     pub package: String,
     /// What of it is pinned: name and version.
     pub pinned: BTreeSet<(String, String)>,
@@ -69,13 +69,24 @@ pub struct Pinned<'a> {
     /// Package → the images that it is in.
     images: BTreeMap<&'a str, BTreeSet<String>>,
     /// Crate → version and programs.
-    crates: BTreeMap<&'a str, BTreeMap<&'a str, BTreeSet<String>>>,
+    crates: Within<'a>,
+    /// Go module → version and where it is.
+    modules: Within<'a>,
 }
+
+/// Name → version → what has it.
+type Within<'a> = BTreeMap<&'a str, BTreeMap<&'a str, BTreeSet<String>>>;
 
 impl<'a> Pinned<'a> {
     /// From the lock, and from the crates of each program.
     pub fn of(lock: &'a Lock, programs: &'a BTreeMap<String, Vec<Crate>>) -> Self {
-        let mut pinned = Pinned { suite: &lock.debian.suite, sources: BTreeMap::new(), images: BTreeMap::new(), crates: BTreeMap::new() };
+        let mut pinned = Pinned {
+            suite: &lock.debian.suite,
+            sources: BTreeMap::new(),
+            images: BTreeMap::new(),
+            crates: BTreeMap::new(),
+            modules: BTreeMap::new(),
+        };
         for artefact in lock.artefacts.iter().filter(|artefact| artefact.kind == Kind::Deb) {
             pinned.sources.entry(artefact.source.as_deref().unwrap_or(&artefact.name)).or_default().push(artefact);
         }
@@ -92,12 +103,23 @@ impl<'a> Pinned<'a> {
         pinned
     }
 
-    /// Every name and version that a statement may be about: binary packages, source packages, crates.
+    /// The same with the Go modules of a release, as its image tells them (`images::sbom::modules`).
+    #[must_use]
+    pub fn with_modules(mut self, modules: &'a BTreeMap<String, BTreeMap<String, BTreeSet<String>>>) -> Self {
+        for (path, versions) in modules {
+            for (version, within) in versions {
+                self.modules.entry(path).or_default().entry(version).or_default().extend(within.iter().cloned());
+            }
+        }
+        self
+    }
+
+    /// Every name and version that a statement may be about: binary packages, source packages, crates, Go modules.
     fn has(&self, name: &str, version: Option<&str>) -> bool {
         let fits = |found: &str| version.is_none_or(|version| version == found);
         let deb = |artefact: &Artefact| (artefact.name == name || artefact.source.as_deref() == Some(name)) && fits(&artefact.version);
         self.sources.values().flatten().any(|artefact| deb(artefact))
-            || self.crates.get(name).is_some_and(|versions| versions.keys().any(|version| fits(version)))
+            || [&self.crates, &self.modules].iter().any(|all| all.get(name).is_some_and(|versions| versions.keys().any(|one| fits(one))))
     }
 
     /// Everything that `advisories` say about what is pinned, judged by `vex`, in order.
@@ -121,8 +143,10 @@ impl<'a> Pinned<'a> {
 
     /// Statements that are about nothing that is pinned.
     pub fn stale<'v>(&self, vex: &'v Vex) -> Vec<&'v str> {
-        let about_nothing =
-            |statement: &&vex::Statement| !statement.products.iter().any(|product| self.has(&product.name, product.version.as_deref()));
+        // Without an image to read, nobody knows of which modules it is made.
+        let may_be = |product: &vex::Product| product.is_module && self.modules.is_empty();
+        let is_about = |product: &vex::Product| may_be(product) || self.has(&product.name, product.version.as_deref());
+        let about_nothing = |statement: &&vex::Statement| !statement.products.iter().any(is_about);
         vex.statements.iter().filter(about_nothing).map(|statement| statement.vulnerability.as_str()).collect()
     }
 
@@ -182,18 +206,23 @@ impl<'a> Pinned<'a> {
                         continue;
                     }
                     self.finding(&record.id, source, &open, record.words())
-                } else if affected.package.ecosystem == "crates.io" {
-                    let Some(versions) = self.crates.get(name) else { continue };
-                    let hit: Vec<_> = versions.iter().filter(|(version, _)| affected.has(version, advisories::semver)).collect();
+                } else {
+                    let all = match affected.package.ecosystem.as_str() {
+                        "crates.io" => &self.crates,
+                        advisories::GO => &self.modules,
+                        _ => continue,
+                    };
+                    let Some(versions) = all.get(name) else { continue };
+                    // Go writes a `v` before the number, and OSV does not.
+                    let has = |version: &str| affected.has(version.trim_start_matches('v'), advisories::semver);
+                    let hit: Vec<_> = versions.iter().filter(|(version, _)| has(version)).collect();
                     if hit.is_empty() {
                         continue;
                     }
                     let mut finding = self.finding(&record.id, name, &[], record.words());
                     finding.pinned = hit.iter().map(|(version, _)| (name.to_owned(), (**version).to_owned())).collect();
-                    finding.within = hit.iter().flat_map(|(_, programs)| programs.iter().cloned()).collect();
+                    finding.within = hit.iter().flat_map(|(_, within)| within.iter().cloned()).collect();
                     finding
-                } else {
-                    continue;
                 };
                 finding.aliases = record.aliases.iter().chain(&record.upstream).cloned().collect();
                 finding.fixed = affected.ranges.iter().flat_map(Range::fixes).next_back().map(str::to_owned);

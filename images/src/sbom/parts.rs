@@ -6,7 +6,7 @@ use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use serde::Deserialize;
 
 use super::Subject;
-use crate::contents::{Layer, Member, follow, tree};
+use crate::contents::{Image, Layer, Member, follow, tree};
 use crate::digest::Digest;
 use crate::entry::{self, Limited, Node};
 use crate::error::{Context, Result};
@@ -72,12 +72,40 @@ impl Parts {
             if programs.contains(path) {
                 let sha256 = Digest::of_reader(layer.content(&layer.open()?, member))?.0;
                 parts.programs.insert(format!("/{path}"), sha256);
-            } else if layer.name == "release" || layer.name.starts_with("plugin ") {
+            } else if holds_go(layer) {
                 parts.go.extend(go_file(layer, member).context(|| format!("/{path}"))?);
             }
         }
         Ok(parts)
     }
+}
+
+/// A vendor's release, and plugins.
+fn holds_go(layer: &Layer) -> bool {
+    layer.name == "release" || layer.name.starts_with("plugin ")
+}
+
+/// The Go modules that are compiled into an image's release and its plugins, Go's own library as `stdlib` among them: path → version →
+/// where they are, `NAME` of the image or that of a plugin.
+pub fn modules(image: &Image) -> Result<BTreeMap<String, BTreeMap<String, BTreeSet<String>>>> {
+    let mut modules: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    let members = image.members()?;
+    for (path, (layer, member)) in &tree(&members) {
+        let layer = &image.layers[*layer];
+        if !holds_go(layer) {
+            continue;
+        }
+        let Some(file) = go_file(layer, member).context(|| format!("/{path}"))? else { continue };
+        let within = file.plugin.as_ref().map_or_else(|| image.name.clone(), |plugin| format!("{} {}", plugin.id, plugin.version));
+        for build in file.builds {
+            let std = ("stdlib".to_owned(), build.go.trim_start_matches("go").to_owned());
+            let all = build.modules.into_iter().map(|module| (module.path, module.version)).chain([std]);
+            for (path, version) in all {
+                modules.entry(path).or_default().entry(version).or_default().insert(within.clone());
+            }
+        }
+    }
+    Ok(modules)
 }
 
 fn go_file(layer: &Layer, member: &Member) -> Result<Option<GoFile>> {

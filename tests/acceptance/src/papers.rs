@@ -243,6 +243,27 @@ fn a_release_names_its_modules(world: &World) -> Result<()> {
             .any(|relation| relation["spdxElementId"] == parent["SPDXID"] && relation["relatedSpdxElement"] == child["SPDXID"]);
         assert!(related, "{} does not contain {}", parent["name"], child["name"]);
     }
+    // The same modules are what an audit holds OSV's records of Go against.
+    let record = folder.path().join("GO-2026-1.json");
+    let hole = |fixed: &str| {
+        format!(
+            r#"{{"id": "GO-2026-1", "affected": [{{"package": {{"ecosystem": "Go", "name": "example.org/greeting"}},
+            "ranges": [{{"type": "SEMVER", "events": [{{"introduced": "1.0.0"}}, {{"fixed": "{fixed}"}}]}}]}}]}}"#
+        )
+    };
+    let audit = |layout: &Path| -> Result<(Option<i32>, String)> {
+        let verb = world.images_verb(&["audit", "--advisories", record.to_str().unwrap(), "--layout", layout.to_str().unwrap()])?;
+        let outcome = verb.outcome()?;
+        Ok((outcome.status.code(), String::from_utf8_lossy(&[outcome.stdout, outcome.stderr].concat()).into_owned()))
+    };
+    fs_err::write(&record, hole("1.2.4"))?;
+    let (code, told) = audit(&layout)?;
+    assert!(code == Some(1) && told.contains("example.org/greeting v1.2.3 (in chatops/mattermost:11.7.8-file"), "{told}");
+    assert!(told.contains("com.mattermost.calls 1.11.4), mended in 1.2.4"), "{told}");
+    fs_err::write(&record, hole("1.2.3"))?;
+    assert_eq!(audit(&layout)?.0, Some(0));
+    let (code, told) = audit(&folder.path().join("none"))?;
+    assert!(code == Some(2) && told.contains("cargo xtask images mattermost"), "{told}");
     Ok(())
 }
 

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use images::{Class, Error, Result};
 use serde::Deserialize;
 
+/// OSV's name for Go modules.
+pub const GO: &str = "Go";
+
 /// Advisories as a file has them.
 #[derive(Debug)]
 pub enum Advisories {
@@ -159,7 +162,7 @@ impl Osv {
 /// The ecosystems that speak of the release `suite`.
 ///
 /// # Errors
-/// [`Class::Usage`] where no record is about that release or about crates.
+/// [`Class::Usage`] where no record is about that release, about crates or about Go modules.
 pub fn must_know<'a>(records: &'a [Osv], suite: &str) -> Result<Vec<&'a str>> {
     let number = match suite {
         "bookworm" => "12",
@@ -168,14 +171,17 @@ pub fn must_know<'a>(records: &'a [Osv], suite: &str) -> Result<Vec<&'a str>> {
         other => return Err(Error::new(Class::Usage, format!("OSV names releases by number, and {other}'s is not known here"))),
     };
     let all = records.iter().flat_map(|record| &record.affected).map(|affected| affected.package.ecosystem.as_str());
-    let (mut debian, mut crates) = (Vec::new(), false);
+    let (mut debian, mut others) = (Vec::new(), false);
     for ecosystem in all {
-        crates |= ecosystem == "crates.io";
+        others |= matches!(ecosystem, "crates.io" | GO);
         if (ecosystem == "Debian" || ecosystem.strip_prefix("Debian:") == Some(number)) && !debian.contains(&ecosystem) {
             debian.push(ecosystem);
         }
     }
-    if debian.is_empty() && !crates { Err(says_nothing(&format!("Debian {number} or crates"))) } else { Ok(debian) }
+    match debian.is_empty() && !others {
+        true => Err(says_nothing(&format!("Debian {number}, crates or Go modules"))),
+        false => Ok(debian),
+    }
 }
 
 /// Semantic versions: three numbers, then whatever stands behind a hyphen, which comes before the release.
@@ -193,6 +199,12 @@ pub fn semver(a: &str, b: &str) -> Ordering {
 }
 
 impl Advisories {
+    /// Whether any of them is about a Go module.
+    pub fn are_about_go(&self) -> bool {
+        let about_go = |record: &Osv| record.affected.iter().any(|affected| affected.package.ecosystem == GO);
+        matches!(self, Advisories::Osv(records) if records.iter().any(about_go))
+    }
+
     /// Reads a file; `file` is its name in errors.
     pub fn parse(text: &[u8], file: &str) -> Result<Self> {
         #[derive(Deserialize)]

@@ -115,6 +115,42 @@ fn osv_records_are_held_by_release_version_and_alias() {
 }
 
 #[test]
+fn go_modules_of_the_release_are_held_against_osv_with_the_library_of_go_itself() {
+    let within = |version: &str, at: &str| BTreeMap::from([(version.to_owned(), BTreeSet::from([at.to_owned()]))]);
+    let modules = BTreeMap::from([
+        ("golang.org/x/net".to_owned(), within("v0.30.1-0.20250101000000-abcdef012345", "chatops/mattermost:11.7.9")),
+        ("stdlib".to_owned(), within("1.24.4", "com.mattermost.calls 1.11.4")),
+    ]);
+    let (lock, crates) = (lock(&PINNED), BTreeMap::new());
+    let record = |name: &str, fixed: &str| {
+        format!(
+            r#"{{"id": "GO-2026-1", "aliases": ["CVE-2026-1"], "affected": [{{"package": {{"ecosystem": "Go", "name": "{name}"}},
+            "ranges": [{{"type": "SEMVER", "events": [{{"introduced": "0"}}, {{"fixed": "{fixed}"}}]}}]}}]}}"#
+        )
+    };
+    let held = |text: &str, vex: &Vex| {
+        let advisories = Advisories::parse(text.as_bytes(), "file").unwrap();
+        assert!(advisories.are_about_go());
+        Pinned::of(&lock, &crates).with_modules(&modules).hold(&advisories, vex).unwrap()
+    };
+    let nothing = Vex::default();
+    for (name, fixed, count) in
+        [("golang.org/x/net", "0.33.0", 1), ("golang.org/x/net", "0.30.0", 0), ("golang.org/x/crypto", "9.0.0", 0), ("stdlib", "1.24.5", 1)]
+    {
+        assert_eq!(held(&record(name, fixed), &nothing).len(), count, "{name} {fixed}");
+    }
+    let found = held(&record("stdlib", "1.24.5"), &nothing);
+    assert_eq!(found[0].within, BTreeSet::from(["com.mattermost.calls 1.11.4".to_owned()]));
+    let statement = STATEMENT.replace("CVE-2026-27624", "CVE-2026-1").replace("pkg:deb/debian/coturn@4.6.1-2", "pkg:golang/stdlib@1.24.4");
+    let statements = vex(&[&statement]).unwrap();
+    assert!(held(&record("stdlib", "1.24.5"), &statements)[0].verdict.is_settled());
+    let pinned = Pinned::of(&lock, &crates);
+    assert_eq!(pinned.stale(&statements), [""; 0], "without an image nobody knows");
+    let old = vex(&[&statement.replace("1.24.4", "1.23.0")]).unwrap();
+    assert_eq!(pinned.with_modules(&modules).stale(&old), ["CVE-2026-1"]);
+}
+
+#[test]
 fn files_that_would_find_nothing_are_refused() {
     let refused = |text: &str| {
         let error = held(text, &Vex::default()).unwrap_err();
@@ -127,7 +163,7 @@ fn files_that_would_find_nothing_are_refused() {
     assert!(refused("[1]").contains("as OSV"));
     assert!(refused(&TRACKER.replace("trixie", "bookworm")).contains("say nothing about trixie"));
     let other = r#"{"id": "X", "affected": [{"package": {"ecosystem": "Debian:12", "name": "coturn"}}]}"#;
-    assert!(refused(other).contains("say nothing about Debian 13 or crates"));
+    assert!(refused(other).contains("say nothing about Debian 13, crates or Go modules"));
     assert!(refused(&TRACKER.replace("\"open\"", "\"mystery\"")).contains("found    \"mystery\""));
 }
 

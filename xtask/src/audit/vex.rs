@@ -50,10 +50,12 @@ pub enum Status {
 /// A package URL, as far as it is looked at.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Product {
-    /// Debian's binary or source package, or the crate.
+    /// Debian's binary or source package, the crate, or the Go module.
     pub name: String,
     /// Where the statement holds for one version alone.
     pub version: Option<String>,
+    /// Whether it is a Go module.
+    pub is_module: bool,
 }
 
 #[derive(Deserialize)]
@@ -137,7 +139,7 @@ impl Vex {
                 for part in parts {
                     match Product::parse(&part.id) {
                         Some(product) => products.push(product),
-                        None => problem(&format!("{:?} is no package URL of a Debian package or a crate", part.id)),
+                        None => problem(&format!("{:?} is no package URL of a Debian package, a crate or a Go module", part.id)),
                     }
                 }
             }
@@ -164,13 +166,14 @@ impl Vex {
 
 impl Product {
     fn parse(purl: &str) -> Option<Self> {
-        let rest = purl.strip_prefix("pkg:deb/debian/").or_else(|| purl.strip_prefix("pkg:cargo/"))?;
+        let is_module = purl.starts_with("pkg:golang/");
+        let rest = ["pkg:deb/debian/", "pkg:cargo/", "pkg:golang/"].iter().find_map(|kind| purl.strip_prefix(kind))?;
         let rest = rest.split(['?', '#']).next()?;
         let (name, version) = match rest.split_once('@') {
             Some((name, version)) => (name, Some(version)),
             None => (rest, None),
         };
         let plain = |text: &str| text.replace("%2B", "+").replace("%2b", "+").replace("%3A", ":").replace("%3a", ":");
-        (!name.is_empty()).then(|| Product { name: plain(name), version: version.map(plain) })
+        (!name.is_empty()).then(|| Product { name: plain(name), version: version.map(plain), is_module })
     }
 }

@@ -1,7 +1,11 @@
 //! `cargo xtask images audit`: the lock against published advisories.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use images::contents::{Place, repository};
+use images::sbom;
+use images::spec::Spec;
 use images::{Class, Error, Result};
 use serde::Serialize;
 
@@ -24,6 +28,9 @@ pub struct Args {
     /// Statements, in OpenVEX [default: images/vex.json]
     #[arg(long, value_name = "FILE")]
     vex: Option<PathBuf>,
+    /// Where the image of Mattermost is, whose Go modules OSV's records of Go are held against [default: target/images]
+    #[arg(long, value_name = "DIR|FILE")]
+    layout: Option<PathBuf>,
     /// Print JSON; its field `format` is 1
     #[arg(long)]
     json: bool,
@@ -47,10 +54,15 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
     let specs = workspace.read_specs(&[])?;
     let programs = specs.values().flat_map(|spec| &spec.programs).map(|program| program.package.as_str());
     let crates = crates(&workspace, programs)?;
-    let pinned = Pinned::of(&lock, &crates);
+    let advisories: Vec<Advisories> = args.advisories.iter().map(|path| read(path)).collect::<Result<_>>()?;
+    let modules = match advisories.iter().any(Advisories::are_about_go) {
+        true => modules(args, &workspace, &specs)?,
+        false => BTreeMap::new(),
+    };
+    let pinned = Pinned::of(&lock, &crates).with_modules(&modules);
     let mut findings = Vec::new();
-    for path in &args.advisories {
-        findings.extend(pinned.hold(&read(path)?, &vex)?);
+    for advisories in &advisories {
+        findings.extend(pinned.hold(advisories, &vex)?);
     }
     findings.sort();
     findings.dedup();
@@ -65,6 +77,32 @@ pub fn run(args: &Args, out: &mut Output) -> Result<()> {
         out.say(format!("the statement about {name} is about nothing that is pinned any more"));
     }
     verdict(&findings, out)
+}
+
+/// The Go modules of each image that has a vendor's release: the release itself tells them.
+fn modules(
+    args: &Args,
+    workspace: &Workspace,
+    specs: &BTreeMap<String, Spec>,
+) -> Result<BTreeMap<String, BTreeMap<String, BTreeSet<String>>>> {
+    let layout = args.layout.clone().unwrap_or_else(|| workspace.target().join("images"));
+    let missing = || {
+        Error::new(Class::Usage, format!("there is no image with a release in {}", layout.display()))
+            .detail("the advisories are about Go modules too, and which are compiled in is told by the release's programs alone")
+            .hint("cargo xtask images mattermost, or --layout")
+    };
+    let place = Place::open(&layout).map_err(|_| missing())?;
+    let has_release = |name: &&&str| specs.get(repository(name)).is_some_and(|spec| !spec.releases.is_empty());
+    let names: Vec<&str> = place.names().iter().filter(has_release).copied().collect();
+    let mut all: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    for name in &names {
+        for (path, versions) in sbom::modules(&place.image(name)?)? {
+            for (version, within) in versions {
+                all.entry(path.clone()).or_default().entry(version).or_default().extend(within);
+            }
+        }
+    }
+    if names.is_empty() { Err(missing()) } else { Ok(all) }
 }
 
 fn verdict(findings: &[Finding], out: &mut Output) -> Result<()> {
