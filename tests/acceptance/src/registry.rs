@@ -1,12 +1,13 @@
 //! Claims about a real registry, Debian's, with TLS and a password: what is pushed is what others read.
 
 use std::collections::BTreeMap;
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use images::{Digest, Result};
+use lab::{Lab, SERVER, address};
 use serde_json::{Value, json};
 use xtask::engine::api::Engine;
 use xtask::output::Output;
@@ -16,6 +17,7 @@ use xtask::registry::{Address, Client, Login, Patience};
 
 use crate::claims::{Claim, wait_for};
 use crate::pki::Ca;
+use crate::stack::{Site, UP, said};
 use crate::world::{NAMES, World, parse};
 
 const fn claim(name: &'static str, proves: fn(&World) -> Result<()>) -> Claim {
@@ -29,6 +31,13 @@ pub const CLAIMS: &[Claim] = &[
     claim("registry::a_compressed_layer_has_the_same_digest_again_and_unpacks_to_ours", compressed_is_the_same),
     claim("registry::a_wrong_password_another_ca_and_a_lock_that_disagrees_are_told_before_anything_is_sent", refusals_are_told),
     PULLED,
+    Claim {
+        name: "registry::up_pulls_by_digest_over_tls_what_was_pushed_and_ends_healthy",
+        needs: &["docker-registry", "openssl", "ip", "unshare", "dockerd", "docker", "docker compose", "cc"],
+        root: true,
+        engine: false,
+        proves: up_from_there,
+    },
 ];
 
 /// By the Engine on this machine, which does not ask a registry on loopback for its certificate.
@@ -54,16 +63,23 @@ struct Registry<'a> {
 
 impl<'a> Registry<'a> {
     fn start(world: &'a World) -> Result<Self> {
+        Self::at(world, None)
+    }
+
+    /// On loopback, or on the address of a lab's server.
+    fn at(world: &'a World, lab: Option<&Lab>) -> Result<Self> {
         let folder = world.scratch();
         let at = |name: &str| folder.path().join(name);
         let ca = Ca::new(&world.machine, folder.path(), "registry")?;
-        let (cert, key) = ca.leaf("127.0.0.1")?;
+        let address = lab.map_or(Ipv4Addr::LOCALHOST, |_| address(SERVER)).to_string();
+        let (cert, key) = ca.leaf(&address)?;
         fs_err::create_dir(at("certs"))?;
         fs_err::copy(ca.cert(), at("certs").join("ca.crt"))?;
         fs_err::write(at("htpasswd"), HTPASSWD)?;
         // Free a moment ago: nothing else here asks the system for that number.
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let host = format!("127.0.0.1:{port}");
+        let free = || TcpListener::bind((address.as_str(), 0))?.local_addr();
+        let port = lab.map_or_else(|| Ok(free()), |lab| lab.server().inside(free))??.port();
+        let host = format!("{address}:{port}");
         let settings = json!({
             "version": "0.1",
             "log": { "level": "warn" },
@@ -72,11 +88,13 @@ impl<'a> Registry<'a> {
             "auth": { "htpasswd": { "realm": "acceptance", "path": at("htpasswd") } },
         });
         fs_err::write(at("config.yml"), settings.to_string())?; // JSON is YAML
-        let running = world.machine.process("docker-registry").arg("serve").arg(at("config.yml")).start(&at("log"))?;
+        let registry = lab.map_or_else(|| world.machine.process("docker-registry"), |lab| lab.process("docker-registry"));
+        let running = registry.arg("serve").arg(at("config.yml")).start(&at("log"))?;
+        let connect = || TcpStream::connect(&host).ok();
         wait_for(
             "the registry listens",
             Duration::from_secs(20),
-            || TcpStream::connect(&host).ok(),
+            || lab.map_or_else(connect, |lab| lab.server().inside(connect).ok().flatten()),
             || fs_err::read_to_string(at("log")).unwrap_or_default(),
         );
         let registry = Registry { world, folder, host, _running: running };
@@ -307,5 +325,48 @@ fn pulled_by_digest(world: &World) -> Result<()> {
     let other = image.name.replace(':', ":9");
     let error = pull(&client, &other, &engine, &docker, &mut Output::new()).unwrap_err().to_string();
     assert!(error.contains("is not in the registry") && error.contains("images push"), "{error}");
+    Ok(())
+}
+
+/// In the lab, whose Engine asks this registry for its certificate as any other; and it has none of these images before.
+fn up_from_there(world: &World) -> Result<()> {
+    let lab = world.lab()?;
+    let registry = Registry::at(world, Some(lab))?;
+    let (host, ca) = (&registry.host, registry.folder.path().join("registry.ca.pem"));
+    let certs = format!("/etc/docker/certs.d/{host}");
+    lab.beside_engine("mount").args(["-t", "tmpfs", "registry", "/etc/docker"]).capture()?;
+    lab.beside_engine("install").args(["-D", "--mode=0644"]).arg(&ca).arg(format!("{certs}/ca.crt")).capture()?;
+
+    let site = Site::new(world)?;
+    site.xtask("certs").capture()?;
+    let layout = registry.folder.path().join("layout");
+    let build = world.images_verb(&["--mattermost", "double", "--json", "--ca"])?.arg(site.path().join("pki/ca.pem"));
+    let built = parse(&build.arg("--layout").arg(&layout).arg("--store").arg(world.store()).text()?);
+    assert_eq!(built.len(), 4);
+    let has = |image: &str| lab.docker("image inspect").arg(image).outcome().is_ok_and(|outcome| outcome.success());
+    assert!(built.values().all(|image| !has(&image.config.oci())), "the Engine has them already");
+    let config = registry.folder.path().join("docker");
+    let xtask = |process: Process| process.env_remove("CARGO_MANIFEST_DIR").env("PATH", world.machine.path()).env("DOCKER_CONFIG", &config);
+    let push = lab.process(world.xtask()?).in_folder(world.workspace.root()).args(["images", "push", "--no-papers"]);
+    xtask(push.arg(format!("{host}/team")).arg("--layout").arg(&layout).arg("--ca").arg(&ca)).capture()?;
+    fs_err::remove_dir_all(&layout)?;
+
+    let up = || -> Result<String> {
+        let up = lab.beside_engine(world.xtask()?).args(["up", "--mattermost", "double", "--registry"]).arg(format!("{host}/team"));
+        let outcome = xtask(up.arg("--site").arg(site.path())).deadline(UP).outcome()?;
+        assert!(outcome.success(), "{}\n{}", said(&outcome), site.logs());
+        Ok(said(&outcome))
+    };
+    let first = up()?;
+    assert_eq!(first.matches("pulled ").count(), 4, "{first}");
+    assert!(site.xtask("status").outcome()?.success());
+    for (service, id) in site.containers()? {
+        let image = &built[&service];
+        assert_eq!(site.inspect(&id)?["Image"], image.config.oci(), "{service}");
+        let digests = site.inspect(&image.config.oci())?["RepoDigests"].to_string();
+        assert!(digests.contains(&format!("{host}/team/chatops/{service}@{}", image.manifest.oci())), "{digests}");
+    }
+    let second = up()?;
+    assert!(second.contains("nothing had to change"), "{second}");
     Ok(())
 }

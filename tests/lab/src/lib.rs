@@ -137,6 +137,14 @@ impl Lab {
         self.server.process(program).env("DOCKER_HOST", self.host())
     }
 
+    /// A program on the server that sees the machine's files as the Engine does: what is mounted there is seen by nobody else. It runs in
+    /// the checkout.
+    pub fn beside_engine(&self, program: impl AsRef<std::ffi::OsStr>) -> Process {
+        let engine = self.engine.as_ref().map_or(0, Running::pid).to_string();
+        let enter = self.machine.process("nsenter").args(["--net", "--mount", "--target", &engine]);
+        enter.arg(format!("--wd={}", self.machine.root().display())).arg(program).env("DOCKER_HOST", self.host())
+    }
+
     /// Docker's client on the server; `words` are separated by spaces.
     pub fn docker(&self, words: &str) -> Process {
         self.process("docker").args(words.split(' ')).fails_as(Class::Engine)
