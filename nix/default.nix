@@ -64,10 +64,10 @@ in
   // prefixed "image" images.all
   // prefixed "program" programs.all;
 
-  # Run at the top of the checkout. The end-to-end tests are claims of the acceptance crate.
+  # Run at the top of the checkout.
   apps = {
     default = app ''exec ${xtask}/bin/xtask "$@"'';
-    e2e = app ''exec ${xtask}/bin/xtask ci --only acceptance "$@"'';
+    e2e = app ''exec ${xtask}/bin/xtask e2e "$@"'';
   };
 
   checks = prefixed "image" open // prefixed "program" programs.all;

@@ -134,6 +134,19 @@ impl<'a> Nix<'a> {
         self.with_nixpkgs(self.process("nix", &["flake", "check"]))?.fails_as(Class::Check).capture().map(drop).map_err(explain)
     }
 
+    /// What an app of the flake says to these arguments.
+    pub fn run(&self, app: &str, args: &[&str]) -> Result<String> {
+        let process = self.with_nixpkgs(self.process("nix", &["run"]))?.arg(format!(".#{app}")).arg("--").args(args);
+        process.fails_as(Class::Check).text().map_err(explain)
+    }
+
+    /// Names of what the flake has under an output, such as `apps`.
+    pub fn names(&self, output: &str) -> Result<Vec<String>> {
+        let process = self.with_nixpkgs(self.process("nix", &["eval", "--json"]))?;
+        let told = process.arg(format!(".#{output}.{SYSTEM}")).args(["--apply", "builtins.attrNames"]).fails_as(Class::Check).text();
+        serde_json::from_str(&told.map_err(explain)?).map_err(|error| Error::new(Class::Check, format!("{output}: {error}")))
+    }
+
     /// Puts the shim in the place of flake.lock's nixpkgs, where it is wanted.
     fn with_nixpkgs(&self, process: Process) -> Result<Process> {
         if !self.is_shim() {

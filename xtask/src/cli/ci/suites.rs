@@ -274,13 +274,40 @@ fn nix(run: &mut Run) -> Result<Tally> {
     let mut tally = Tally::one(run.xtask(&[&["images", "--mattermost", "double", "--no-ca", "--rebuild"], &through[..]].concat())?);
     if tally.failed == 0 {
         tally += Tally::one(run.xtask(&[&["images", "coturn", "--ca", "images/tests/data/root.pem"], &through[..]].concat())?);
-        let checked = Nix::find(run.workspace, Nixpkgs::Shim)?.flake_check();
-        if let Err(error) = &checked {
-            run.notes.push(error.to_string());
+        let nix = Nix::find(run.workspace, Nixpkgs::Shim)?;
+        for checked in [nix.flake_check(), outputs(&nix), apps(&nix)] {
+            if let Err(error) = &checked {
+                run.notes.push(error.to_string());
+            }
+            tally += Tally::one(checked.is_ok());
         }
-        tally += Tally::one(checked.is_ok());
     }
     Ok(tally)
+}
+
+/// What docs/nix.md names is there.
+fn outputs(nix: &Nix) -> Result<()> {
+    let packages = ["default", "images", "image-coturn", "image-postgres", "image-mattermost", "image-alert-gateway", "xtask"];
+    for (output, wanted) in [("packages", &packages[..]), ("apps", &["default", "e2e"]), ("devShells", &["default"])] {
+        let found = nix.names(output)?;
+        let missing: Vec<&str> = wanted.iter().filter(|name| !found.iter().any(|one| one == *name)).copied().collect();
+        if !missing.is_empty() {
+            return Err(Error::new(Class::Check, format!("the flake has no {output}: {}", missing.join(", "))));
+        }
+    }
+    Ok(())
+}
+
+/// Each app is the verb that it says.
+fn apps(nix: &Nix) -> Result<()> {
+    for (app, args, word) in [("default", &["images", "--help"][..], "images"), ("e2e", &["--help"], "e2e")] {
+        let told = nix.run(app, args)?;
+        if !told.contains(&format!("xtask {word}")) {
+            let error = Error::new(Class::Check, format!("nix run .#{app} is another program than it says"));
+            return Err(told.lines().take(5).fold(error, |error, line| error.detail(format!("| {line}"))));
+        }
+    }
+    Ok(())
 }
 
 /// Nix takes what git tracks. The scratch copy with a renewed lock is not a repository yet.
