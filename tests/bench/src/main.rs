@@ -8,6 +8,8 @@ mod gateway;
 mod html;
 mod inputs;
 mod measure;
+mod nix;
+mod node;
 mod ours;
 mod peers;
 mod report;
@@ -17,7 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use images::Result;
+use images::{Error, Result};
 use xtask::output::Output;
 
 use crate::inputs::{Bench, IMAGES};
@@ -36,7 +38,7 @@ struct Cli {
     /// Runs of each measurement
     #[arg(long, value_name = "N")]
     runs: usize,
-    /// Images: coturn, postgres, mattermost; alert-gateway under load, bundle; all of them where none is named
+    /// Images: coturn, postgres, mattermost; alert-gateway and node under load, bundle, nix; all of them where none is named
     #[arg(long, value_name = "IMAGE", num_args = 1..)]
     only: Vec<String>,
     /// Leave the other builders out
@@ -55,40 +57,44 @@ fn run(cli: &Cli, out: &mut Output) -> Result<()> {
     let mut report = Report::new(cli.runs)?;
     let wanted = |name: &str| cli.only.is_empty() || cli.only.iter().any(|wanted| wanted == name);
     let mut first_error = None;
+    // One thing that cannot be measured here does not hide the figures of the others.
+    let mut failed = |error: Error, report: &mut Report, out: &mut Output| {
+        out.error(&error);
+        report.not_run.push((error.message().split(':').next().unwrap_or_default().to_owned(), error.message().to_owned()));
+        first_error.get_or_insert(error);
+    };
     if wanted(gateway::NAME) {
         out.say(format!("{}: under load", gateway::NAME));
         match gateway::measure(&bench) {
             Ok(measured) => report.gateway = Some(measured),
-            Err(error) => {
-                let error = error.context(gateway::NAME);
-                out.error(&error);
-                report.not_run.push((gateway::NAME.to_owned(), error.message().to_owned()));
-                first_error.get_or_insert(error);
-            }
+            Err(error) => failed(error.context(gateway::NAME), &mut report, out),
         }
     }
     if wanted(bundle::NAME) {
         out.say(format!("{}: packing, checking", bundle::NAME));
         match bundle::possible().and_then(|()| bundle::measure(&bench)) {
             Ok(measured) => report.bundle = Some(measured),
-            Err(error) => {
-                let error = error.context(bundle::NAME);
-                out.error(&error);
-                report.not_run.push((bundle::NAME.to_owned(), error.message().to_owned()));
-                first_error.get_or_insert(error);
-            }
+            Err(error) => failed(error.context(bundle::NAME), &mut report, out),
+        }
+    }
+    if wanted(node::NAME) {
+        out.say(format!("{}: the whole stack, then under load", node::NAME));
+        match node::measure(&bench) {
+            Ok(measured) => report.node = Some(measured),
+            Err(error) => failed(error.context(node::NAME), &mut report, out),
+        }
+    }
+    if wanted(nix::NAME) {
+        out.say(format!("{}: through both doors, then again", nix::NAME));
+        match nix::measure(&bench) {
+            Ok(measured) => report.doors = Some(measured),
+            Err(error) => failed(error.context(nix::NAME), &mut report, out),
         }
     }
     for image in IMAGES.iter().filter(|image| wanted(image.name)) {
-        // One image that cannot be built here does not hide the figures of the others.
         match measure(&bench, image, cli.no_peers, &mut report.not_run, out) {
             Ok(measured) => report.images.push(measured),
-            Err(error) => {
-                let error = error.context(image.name);
-                out.error(&error);
-                report.not_run.push((image.name.to_owned(), error.message().to_owned()));
-                first_error.get_or_insert(error);
-            }
+            Err(error) => failed(error.context(image.name), &mut report, out),
         }
     }
     report.not_run.extend(peers::absent(cli.no_peers));

@@ -9,6 +9,8 @@ use crate::bundle::Figures;
 use crate::floor::Floor;
 use crate::gateway::Gateway;
 use crate::measure::Sample;
+use crate::nix::Doors;
+use crate::node::Node;
 use crate::ours::Ours;
 use crate::peers::Measured;
 
@@ -34,6 +36,10 @@ pub struct Report {
     pub gateway: Option<Gateway>,
     /// The bundle, where it was measured.
     pub bundle: Option<Figures>,
+    /// The whole stack under load, where it was measured.
+    pub node: Option<Node>,
+    /// Both doors when nothing has changed, where they were measured.
+    pub doors: Option<Doors>,
     /// In the order of measuring.
     pub images: Vec<Image>,
     /// What is not here, and why or what brings it.
@@ -73,7 +79,17 @@ pub struct Line {
 impl Report {
     /// Without images yet.
     pub fn new(runs: usize) -> Result<Report> {
-        Ok(Report { format: 2, machine: machine()?, runs, gateway: None, bundle: None, images: Vec::new(), not_run: Vec::new() })
+        Ok(Report {
+            format: 2,
+            machine: machine()?,
+            runs,
+            gateway: None,
+            bundle: None,
+            node: None,
+            doors: None,
+            images: Vec::new(),
+            not_run: Vec::new(),
+        })
     }
 
     /// For people.
@@ -84,6 +100,8 @@ impl Report {
         }
         text.extend(self.gateway.as_ref().map(Gateway::table));
         text.extend(self.bundle.as_ref().map(Figures::table));
+        text.extend(self.node.as_ref().map(Node::table));
+        text.extend(self.doors.as_ref().map(Doors::table));
         for image in &self.images {
             let _ = writeln!(text, "\n{}", image.heading());
             let _ = writeln!(text, "  {:<14} {:<30} {:>9} {:>19} {:>8} {:>8}  ", "", "", "median", "min … max", "× floor", "× peer");
@@ -223,6 +241,8 @@ pub mod tests {
             format: 2,
             gateway: None,
             bundle: None,
+            node: None,
+            doors: None,
             machine: vec![("processor".into(), "a <fast> one".into())],
             runs: 3,
             images: vec![image],

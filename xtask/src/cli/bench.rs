@@ -8,13 +8,13 @@ use super::beside;
 use crate::output::Output;
 use crate::workspace::Workspace;
 
-/// Measure image builds beside the floor of this machine and beside other builders, the alert gateway under load, and the bundle
+/// Measure image builds beside the floor of this machine and beside other builders, the stack under load, the bundle, and Nix
 ///
 /// Builders that are not installed are named with what brings them. Nothing here fails because something is slow: the table on
 /// standard output says what is over its bar, and target/bench/report.html shows it. Wants a machine that does nothing else.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Measure these only: coturn, postgres, mattermost, alert-gateway under load, and the bundle
+    /// Measure these only: coturn, postgres, mattermost; alert-gateway and node, which is the whole stack, under load; bundle; nix
     #[arg(long, value_name = "IMAGE", num_args = 1..)]
     only: Vec<String>,
     /// Runs of each measurement; medians are shown
