@@ -293,12 +293,13 @@ impl World {
         let before = self.pid(service).unwrap_or_default();
         let compose = self.lab.docker("compose --project-name").arg(&self.site.project).arg("--project-directory").arg(&self.site.folder);
         let mut compose = compose.arg("--file").arg(self.folder().compose());
-        if let Some(file) = &self.over {
-            compose = compose.arg("--file").arg(file);
-        }
         if let Some(over) = over {
             let file = self.folders.world().join("over.json");
             fs_err::write(&file, json!({ "services": { service: over } }).to_string())?;
+            compose = compose.arg("--file").arg(file);
+        }
+        // The last word is that of who takes a guard out.
+        if let Some(file) = &self.over {
             compose = compose.arg("--file").arg(file);
         }
         compose.args(["up", "--detach", "--no-deps", "--force-recreate", service]).deadline(HEALTHY).capture()?;

@@ -268,7 +268,7 @@ pub const ALL: &[Mutation] = &[
         claim: "PostgreSQL acknowledges what is not on disk",
         red: &[
             "faults::what_mattermost_acknowledged_outlives_its_database",
-            "faults::a_full_disk_and_a_kill_on_it_lose_nothing_that_was_acknowledged",
+            "faults::a_full_disk_and_a_kill_after_it_lose_nothing_that_was_acknowledged",
         ],
         out: |world| {
             world.site.sql("ALTER SYSTEM SET synchronous_commit = off")?;

@@ -85,7 +85,7 @@ const SENDERS: usize = 4;
 const MINUTES: i64 = 10 * 60;
 
 /// SIGKILL, and waits until the service is healthy again.
-fn kill(world: &World, service: &str) -> Result<Duration> {
+pub fn kill(world: &World, service: &str) -> Result<Duration> {
     let pid = world.pid(service)?;
     world.machine().process("kill").args(["-KILL", &pid.to_string()]).capture()?;
     let begin = Instant::now();

@@ -26,7 +26,7 @@ pub const STEPS: &[Step] = &[
     Step {
         name: "plugins::unsigned_and_tampered_ones_stay_out_of_another_image",
         claim: "In an image with two more bundles, enabled, one without a signature and one with another's, neither is among the plugins, nor is one \
-                that was exchanged in the file store; with that image and back, posts, webhooks, bots and keys of plugins are the same",
+                that was exchanged in the file store, where signatures are required; with that image and back, posts, webhooks, bots and keys of plugins are the same",
         deadline: Duration::from_secs(150),
         needs: &[Need::Full],
         when: When::Alone,
@@ -85,7 +85,9 @@ fn refused(world: &World, evidence: &mut Evidence) -> Result<()> {
     let (image, mut enabled) = (with_bad_bundles(world)?, states(world)?);
     BAD.iter().for_each(|id| enabled[id] = json!({ "Enable": true }));
     fs_err::write(&stored, fs_err::read(bundle(world, BAD[2])?)?)?;
-    let over = json!({ "image": image, "environment": { STATES: enabled.to_string() } });
+    // Of those in the file store the server asks for a signature where it is told to.
+    let over =
+        json!({ "image": image, "environment": { STATES: enabled.to_string(), "MM_PLUGINSETTINGS_REQUIREPLUGINSIGNATURE": "true" } });
     let looked = world.replace("mattermost", Some(over)).and_then(|()| {
         let runs = world.site.inspect(&world.container("mattermost")?)?["Image"].take();
         evidence.same("the image that runs", Some(image.as_str()), runs.as_str())?;
