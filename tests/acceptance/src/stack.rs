@@ -54,6 +54,7 @@ pub const CLAIMS: &[Claim] = &[
         needs: BUNDLE,
         ..claim("stack::a_bundle_in_a_root_without_network_and_tools_ends_provisioned_and_so_does_its_successor", bundle::crosses)
     },
+    Claim { needs: BUNDLE, ..claim("stack::a_bundle_for_one_site_runs_as_it_came_and_under_no_other_ca", bundle::for_one_site) },
     Claim { needs: SWARM, ..claim("stack::up_on_a_swarm_of_one_node_ends_provisioned_and_down_leaves_nothing", swarm::deploys) },
     claim("lab::each_router_translates_for_every_destination_anew_and_lets_nobody_else_in", phones::routers),
     Claim { needs: CAPTURE, ..claim("lab::packets_of_the_lan_are_in_a_capture", phones::captured) },

@@ -78,6 +78,37 @@ pub fn crosses(world: &World) -> Result<()> {
     as_a_checkout_builds(&root, VERSIONS[1])
 }
 
+/// With `--site` the CA is in the images already: they run as they came, with that site's folder, and under no other CA.
+pub fn for_one_site(world: &World) -> Result<()> {
+    let near = world.scratch();
+    let keys = ["release.key", "release.pub"].map(|name| near.path().join(name));
+    world.machine.process("minisign").args(["-G", "-W", "-s"]).arg(&keys[0]).arg("-p").arg(&keys[1]).capture()?;
+    let root = Root::new(world)?;
+    fs_err::create_dir_all(root.site.path())?;
+    root.site.describe("")?;
+    root.site.xtask("certs").capture()?;
+    let site = root.site.path().display().to_string();
+    let bundle = create(world, near.path(), "site.tar.zst", &["--double-version", VERSIONS[0], "--site", &site], &keys[0])?;
+    let listed = parts(world, &bundle)?;
+    let paths: Vec<&str> = listed["parts"].as_array().unwrap().iter().filter_map(|part| part["path"].as_str()).collect();
+    assert!(paths.iter().any(|path| path.starts_with("onboarding/")), "{paths:?}");
+    assert!(!paths.iter().any(|path| path.contains("key") || path.contains("secrets.env")), "{paths:?}");
+
+    for (from, to) in [(near.path().join("xtask"), "xtask"), (bundle, "site.tar.zst"), (keys[1].clone(), "release.pub")] {
+        fs_err::copy(from, root.at(to))?;
+    }
+    root.says("/xtask bundle apply /site.tar.zst --key /release.pub --to /chatops")?;
+    let first = root.up()?;
+    assert!(first.contains("started alert-gateway, coturn, mattermost, postgres"), "{first}");
+    root.is_provisioned()?;
+    as_a_checkout_builds(&root, VERSIONS[0])?;
+
+    fs_err::rename(root.site.path().join("pki"), root.at("pki"))?;
+    let outcome = root.run("/chatops/xtask up --site /chatops/site").outcome()?;
+    assert!(outcome.status.code() == Some(1) && said(&outcome).contains("a site with another CA"), "{}", said(&outcome));
+    Ok(())
+}
+
 /// A bundle of this checkout, signed.
 fn create(world: &World, folder: &Path, name: &str, options: &[&str], key: &Path) -> Result<PathBuf> {
     let path = folder.join(name);

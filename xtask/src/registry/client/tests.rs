@@ -15,6 +15,8 @@ enum Fault {
     Refuses,
     /// It takes a request and says nothing.
     Silent,
+    /// It thinks about each request, longer than all of them may take together and less than one.
+    Slow,
     /// So many times it takes half of a piece and hangs up.
     Cuts(u32),
     /// So many times it answers a write with 503.
@@ -115,6 +117,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, fault: &Mutex<Fault>, own:
     state.lock().unwrap().asked.push(format!("{method} {path} {}", request.authorization));
     let writes = matches!(method, "POST" | "PUT" | "PATCH");
     match fault_now {
+        Fault::Slow => std::thread::sleep(Duration::from_millis(150)),
         Fault::Silent if method == "HEAD" => {
             // Until the client hangs up.
             let _ = reader.read_line(&mut String::new());
@@ -249,6 +252,15 @@ fn a_registry_that_refuses_is_quoted_and_one_that_says_nothing_is_named() {
     let patience = Patience { tries: 1, ..Patience::default() };
     let error = Client::connect(nobody, None, None, patience).err().unwrap();
     assert!(error.class() == Class::Server && error.to_string().contains("registry 127.0.0.1:9: finding it"), "{error}");
+}
+
+#[test]
+fn a_registry_that_is_slow_is_waited_for_as_long_as_it_says_something() {
+    let (server, blob, begin) = (Server::start(Fault::Slow), blob(), std::time::Instant::now());
+    let client = server.connect(None).unwrap();
+    assert_eq!(put(&client, &blob).unwrap(), Arrival::Sent);
+    assert!(begin.elapsed() > client.patience.silence, "no request was slow enough to matter");
+    assert!(server.state.lock().unwrap().blobs[&Digest::of(&blob).oci()] == blob);
 }
 
 #[test]
