@@ -38,7 +38,6 @@
 //! # Exit codes
 //! 0 ended by a signal, or healthy · 1 the address, the folder or a certificate cannot be used, or not healthy · 2 settings
 
-mod address;
 mod alert;
 mod alertmanager;
 mod certificate;

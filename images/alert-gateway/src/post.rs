@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use entrypoint::address::Address;
 use entrypoint::{http, secret};
 
-use crate::address::Address;
 use crate::source::Source;
 
 /// A post takes no longer, from the name's look-up to the answer's last byte. (The look-up itself has the resolver's own limit.)

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use entrypoint::address::Address;
 use entrypoint::{Secret, http, secret};
 use serde_json::{Value, json};
 
-use crate::address::Address;
 use crate::alert::{Key, Verdict};
 use crate::certificate::since_1970;
 use crate::sonarqube::{self, lost, text};

@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use entrypoint::address::Address;
 use entrypoint::env::on_off;
 use entrypoint::{Env, Error, Result};
 
-use crate::address::Address;
 use crate::redirect;
 use crate::source::Source;
 use crate::spool::Wanted;

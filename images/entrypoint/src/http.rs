@@ -108,8 +108,22 @@ fn asking(host: &str, path: &str, more: &str) -> String {
 /// # Errors
 /// As [`get`].
 pub fn post(connection: impl Read + Write, host: &str, path: &str, body: &[u8]) -> Result<Answer, String> {
+    sending(connection, host, path, "application/json", body)
+}
+
+/// `POST path` with a form, its fields encoded, as [`get`].
+///
+/// # Errors
+/// As [`get`].
+pub fn post_form(connection: impl Read + Write, host: &str, path: &str, form: &str) -> Result<Answer, String> {
+    sending(connection, host, path, "application/x-www-form-urlencoded", form.as_bytes())
+}
+
+fn sending(connection: impl Read + Write, host: &str, path: &str, kind: &str, body: &[u8]) -> Result<Answer, String> {
     let length = body.len();
-    let head = format!("POST {path} HTTP/1.0\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+    let head = format!(
+        "POST {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+    );
     exchange(connection, &[head.as_bytes(), body].concat(), LIMIT)
 }
 

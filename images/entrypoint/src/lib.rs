@@ -13,6 +13,8 @@
 //!
 //! A service that was started by exec ends with its own code.
 
+#[cfg(feature = "tls")]
+pub mod address;
 pub mod env;
 pub mod http;
 pub mod resolve;

@@ -41,7 +41,7 @@ pub const CLAIMS: &[Claim] = &[
     Claim { needs: CLIENTS, ..claim("stack::the_official_client_posts_and_reads_over_its_websocket", official_clients) },
     claim("stack::an_alert_of_sonarqube_is_posted_in_its_channel_and_http_is_sent_on_to_https", alert),
     claim("stack::a_changed_setting_replaces_its_service_alone_and_one_that_fails_is_taken_back", changes),
-    claim("stack::an_oauth_application_of_gitlab_is_in_mattermosts_settings_after_one_up_and_one_restart", linked::by_oauth),
+    claim("stack::an_oauth_application_of_gitlab_takes_one_restart_and_people_sign_in_with_it", linked::by_oauth),
     claim("stack::a_rotated_secret_and_a_renewed_certificate_reach_what_runs_and_replace_only_what_has_them", renewed::reaches_what_runs),
     claim("stack::a_new_version_that_does_not_start_is_taken_back_with_its_log_and_the_data_stays", faults::new_version),
     claim("stack::what_ails_a_running_server_is_told_with_the_next_step", faults::ailing),

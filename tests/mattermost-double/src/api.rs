@@ -12,7 +12,7 @@ mod hooks;
 mod integrations;
 mod login;
 mod members;
-pub mod oauth;
+mod oauth;
 pub mod posts;
 mod settings;
 mod system;
@@ -32,7 +32,11 @@ pub fn routes(local: bool) -> Router<Shared> {
     let api = if local { api } else { api.merge(network()) };
     let hooks = Router::new().route("/hooks/{id}", post(webhook::take));
     let routes = Router::new().nest("/api/v4", api);
-    if local { routes } else { routes.merge(hooks) }
+    let sign_in = Router::new()
+        .route("/oauth/gitlab/{action}", get(oauth::begin))
+        .route("/signup/gitlab/complete", get(oauth::complete))
+        .route("/login/gitlab/complete", get(oauth::complete));
+    if local { routes } else { routes.merge(hooks).merge(sign_in) }
 }
 
 fn system(local: bool) -> Router<Shared> {

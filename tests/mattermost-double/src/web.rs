@@ -123,7 +123,7 @@ fn cross_origin(app: &App, headers: &mut HeaderMap, origin: Option<HeaderValue>)
 }
 
 /// Unknown paths of the API are an error, a hook's path with a slash behind it is Go's own, all else is the web page.
-async fn page(State(app): State<Shared>, request: Request) -> Response {
+async fn page(request: Request) -> Response {
     let path = request.uri().path();
     if path.starts_with("/api/") {
         return no_such_call(path);
@@ -135,9 +135,6 @@ async fn page(State(app): State<Shared>, request: Request) -> Response {
     }
     if path.starts_with("/hooks/") && request.method() != Method::GET || path.starts_with("/plugins/") {
         return go_not_found();
-    }
-    if let Some(moved) = crate::api::oauth::route(&app, path) {
-        return moved;
     }
     let page = crate::release::find_folder("client").and_then(|folder| fs_err::read_to_string(folder.join("root.html")).ok());
     let headers = [

@@ -1,4 +1,4 @@
-//! GitLab's integrations, applications and settings, as its documentation tells them.
+//! GitLab's integrations, applications and settings, and its OAuth 2.0, as its documentation tells them.
 
 use std::collections::BTreeMap;
 
@@ -39,10 +39,22 @@ pub struct Gitlab {
     pub allow_local: bool,
     /// Which they may ask.
     pub allow_list: Vec<String>,
+    /// Who is signed in there; nobody signs in at a double.
+    pub person: Value,
+    /// Whether it takes a code for another redirect URI than it was asked for with. The real one does not (RFC 6749, 4.1.3).
+    pub lenient: bool,
     made: usize,
+    /// Code → application, and redirect URI.
+    codes: BTreeMap<String, (String, String)>,
+    tokens: Vec<String>,
 }
 
 impl Gitlab {
+    /// One that has an application, and where this person is signed in.
+    pub fn with(application: Application, person: Value) -> Gitlab {
+        Gitlab { applications: vec![application], person, ..Gitlab::default() }
+    }
+
     fn integration(&mut self, place: &str, slug: &str, asked: &Asked) -> Answer {
         if !PLACES.contains(&place) {
             return Answer::json(404, json!({ "message": "404 Project Not Found" }));
@@ -58,6 +70,45 @@ impl Gitlab {
         match self.integrations.get(&key) {
             None => Answer::json(404, json!({ "message": "404 Not found" })),
             Some(told) => Answer::json(200, shown(slug, told)),
+        }
+    }
+
+    /// The authorization request: somebody who is signed in says yes.
+    fn authorize(&mut self, asked: &Asked) -> Answer {
+        let (id, uri) = (asked.param("client_id"), asked.param("redirect_uri"));
+        let known = self.applications.iter().any(|known| known.application_id == id && known.redirects.lines().any(|known| known == uri));
+        if !known || asked.param("response_type") != "code" {
+            return Answer::page(401, "text/html", "<p>The redirect URI included is not valid.</p>");
+        }
+        self.made += 1;
+        let code = format!("code-{}", self.made);
+        self.codes.insert(code.clone(), (id.to_owned(), uri.to_owned()));
+        Answer::redirect(format!("{uri}?code={code}&state={}", asked.param("state")))
+    }
+
+    /// The access token request.
+    fn token(&mut self, asked: &Asked) -> Answer {
+        let error = |status, error: &str| Answer::json(status, json!({ "error": error }));
+        let (id, secret) = (asked.param("client_id"), asked.param("client_secret"));
+        if !self.applications.iter().any(|known| known.application_id == id && known.secret == secret) {
+            return error(401, "invalid_client");
+        }
+        let code = self.codes.remove(asked.param("code"));
+        let good = code.is_some_and(|(of, uri)| of == id && (self.lenient || uri == asked.param("redirect_uri")));
+        if !good || asked.param("grant_type") != "authorization_code" {
+            return error(400, "invalid_grant");
+        }
+        self.made += 1;
+        let token = format!("token-{}", self.made);
+        self.tokens.push(token.clone());
+        Answer::json(200, json!({ "access_token": token, "token_type": "Bearer", "expires_in": 7200, "scope": "read_user" }))
+    }
+
+    fn user(&self, asked: &Asked) -> Answer {
+        let token = asked.headers.get("authorization").and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        match self.tokens.iter().any(|known| known == token) {
+            true => Answer::json(200, &self.person),
+            false => Answer::json(401, json!({ "message": "401 Unauthorized" })),
         }
     }
 
@@ -103,6 +154,12 @@ impl Plays for Gitlab {
     }
 
     fn answer(&mut self, asked: &Asked) -> Answer {
+        match asked.path.as_str() {
+            "/oauth/authorize" => return self.authorize(asked),
+            "/oauth/token" if asked.method == "POST" => return self.token(asked),
+            "/api/v4/user" => return self.user(asked),
+            _ => {}
+        }
         let token = asked.headers.get("private-token").map(String::as_str).unwrap_or_default();
         if ![TOKEN, MAINTAINER].contains(&token) {
             return Answer::json(401, json!({ "message": "401 Unauthorized" }));

@@ -55,7 +55,7 @@ impl Jenkins {
             let shown = if key == "endpoint" && !value.starts_with("${") { "{AQAAABAAAAAQbm90IGEgc2VjcmV0}" } else { value };
             body += &format!("    {key}: \"{shown}\"\n");
         }
-        Answer { status: 200, kind: "application/x-yaml", body }
+        Answer::page(200, "application/x-yaml", body)
     }
 
     fn keep(&mut self, xml: &str) -> Answer {
@@ -78,8 +78,8 @@ impl Plays for Jenkins {
     fn answer(&mut self, asked: &Asked) -> Answer {
         match asked.basic() {
             Some((user, token)) if format!("{user}:{token}") == TOKEN => {}
-            Some((user, _)) if user == "reader" => return Answer { status: 403, kind: "text/html", body: "<html>Forbidden".to_owned() },
-            _ => return Answer { status: 401, kind: "text/html", body: "<html>Unauthorized".to_owned() },
+            Some((user, _)) if user == "reader" => return Answer::page(403, "text/html", "<html>Forbidden"),
+            _ => return Answer::page(401, "text/html", "<html>Unauthorized"),
         }
         const STORE: &str = "/credentials/store/system/domain/_/";
         let credential = asked.path.strip_prefix(STORE).and_then(|path| path.strip_prefix("credential/"));
@@ -95,7 +95,7 @@ impl Plays for Jenkins {
             ("POST", "/credentials/store/system/domain/_/createCredentials", _) => self.keep(&asked.body),
             ("POST", "/configuration-as-code/reload", _) => self.reload(),
             ("POST", "/configuration-as-code/export", _) => self.export(),
-            _ => Answer { status: 404, kind: "text/html", body: "<html>Not found".to_owned() },
+            _ => Answer::page(404, "text/html", "<html>Not found"),
         }
     }
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// A request.
 #[derive(Clone, Debug)]
@@ -48,6 +49,9 @@ impl Asked {
     }
 }
 
+/// What certificate is shown.
+pub type Tls = Box<dyn Fn() -> Arc<ServerConfig> + Send>;
+
 /// What is answered.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -55,19 +59,31 @@ pub struct Answer {
     pub status: u16,
     /// `Content-Type`.
     pub kind: &'static str,
+    /// `Location`, where it leads on.
+    pub location: Option<String>,
     /// Body.
     pub body: String,
 }
 
 impl Answer {
+    /// Anything.
+    pub fn page(status: u16, kind: &'static str, body: impl ToString) -> Answer {
+        Answer { status, kind, location: None, body: body.to_string() }
+    }
+
     /// JSON.
     pub fn json(status: u16, body: impl ToString) -> Answer {
-        Answer { status, kind: "application/json", body: body.to_string() }
+        Answer::page(status, "application/json", body)
     }
 
     /// Nothing but a status.
     pub fn empty(status: u16) -> Answer {
-        Answer { status, kind: "text/plain", body: String::new() }
+        Answer::page(status, "text/plain", "")
+    }
+
+    /// 302.
+    pub fn redirect(location: String) -> Answer {
+        Answer { location: Some(location), ..Answer::empty(302) }
     }
 }
 
@@ -97,6 +113,7 @@ pub enum Fault {
 /// A running double; its thread ends with the test.
 pub struct Double<T> {
     address: SocketAddr,
+    secured: bool,
     state: Arc<Mutex<State<T>>>,
 }
 
@@ -109,22 +126,26 @@ struct State<T> {
 impl<T: Plays> Double<T> {
     /// On a free port of this machine.
     pub fn start(tool: T) -> Double<T> {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Double::start_at(TcpListener::bind("127.0.0.1:0").unwrap(), None, tool)
+    }
+
+    /// Where somebody listens already, with TLS or without; each connection asks for its certificate.
+    pub fn start_at(listener: TcpListener, tls: Option<Tls>, tool: T) -> Double<T> {
         let address = listener.local_addr().unwrap();
         println!("{} at {address} is played by a double", tool.name());
         let state = Arc::new(Mutex::new(State { tool, asked: Vec::new(), faults: BTreeMap::new() }));
-        let shared = Arc::clone(&state);
+        let (shared, secured) = (Arc::clone(&state), tls.is_some());
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                serve(client, &shared);
+                accept(client, tls.as_ref(), &shared);
             }
         });
-        Double { address, state }
+        Double { address, secured, state }
     }
 
     /// Its address.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", if self.secured { "https" } else { "http" }, self.address)
     }
 
     /// Lets a request fail; 1 is the next one.
@@ -157,8 +178,15 @@ impl<T: Plays> Double<T> {
     }
 }
 
-fn serve<T: Plays>(mut client: TcpStream, state: &Mutex<State<T>>) -> Option<()> {
+fn accept<T: Plays>(client: TcpStream, tls: Option<&Tls>, state: &Mutex<State<T>>) -> Option<()> {
     client.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    match tls {
+        None => serve(client, state),
+        Some(tls) => serve(StreamOwned::new(ServerConnection::new(tls()).ok()?, client), state),
+    }
+}
+
+fn serve<T: Plays>(mut client: impl Read + Write, state: &Mutex<State<T>>) -> Option<()> {
     let asked = read(&mut client)?;
     let mut state = state.lock().unwrap();
     let fault = state.faults.get(&state.asked.len()).copied();
@@ -167,11 +195,14 @@ fn serve<T: Plays>(mut client: TcpStream, state: &Mutex<State<T>>) -> Option<()>
         Some(Fault::Cut) => return None,
         Some(Fault::Status(status)) => Answer::json(status, "{}"),
         Some(Fault::Busy(_)) => Answer::json(429, "{}"),
-        Some(Fault::Html) => Answer { status: 200, kind: "text/html", body: "<!DOCTYPE html><title>Sign in</title>".to_owned() },
+        Some(Fault::Html) => Answer::page(200, "text/html", "<!DOCTYPE html><title>Sign in</title>"),
         Some(Fault::Lost) | None => state.tool.answer(&asked),
     };
-    let Answer { status, kind, body } = answer;
+    let Answer { status, kind, location, body } = answer;
     let mut head = format!("HTTP/1.1 {status} -\r\nContent-Type: {kind}\r\nX-Played-By: a double of {}\r\n", state.tool.name());
+    if let Some(location) = location {
+        head.push_str(&format!("Location: {location}\r\n"));
+    }
     if let Some(Fault::Busy(seconds)) = fault {
         head.push_str(&format!("Retry-After: {seconds}\r\n"));
     }
@@ -180,7 +211,7 @@ fn serve<T: Plays>(mut client: TcpStream, state: &Mutex<State<T>>) -> Option<()>
     client.write_all(format!("{head}{length}Connection: close\r\n\r\n{body}").as_bytes()).ok()
 }
 
-fn read(client: &mut TcpStream) -> Option<Asked> {
+fn read(client: &mut impl Read) -> Option<Asked> {
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
     let (head, length, text) = loop {

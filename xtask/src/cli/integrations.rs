@@ -167,6 +167,13 @@ fn gitlab(args: &GitlabArgs, out: &mut Output) -> Result<()> {
         gitlab::send_event(&Endpoint::of_site(&at.site, &at.folder, at.site.address())?, &wanted, ours.channel.as_str())?;
         out.result(format!("a test event is in {}; \"Test settings\" on GitLab's own page tries the way from there", ours.channel));
     }
+    if ours.sign_in {
+        out.say(format!(
+            "without a licence the sign-in page has no button for GitLab; {}/oauth/gitlab/login does the same. Whoever has an account there gets \
+             one here, even where sign-up is closed",
+            at.site.url()
+        ));
+    }
     out.result(format!("for a server of its own, in gitlab.rb: gitlab_rails['mattermost_host'] = '{}'", at.site.url()));
     at.point_to_steps(out);
     match problems.is_empty() {

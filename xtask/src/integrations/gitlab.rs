@@ -13,7 +13,7 @@ use super::filled;
 use super::ready::{Applied, Bundle, Ready};
 use crate::provision::{Tool, webhook_url};
 use crate::server::{Endpoint, Patience};
-use crate::site::model::{Gitlab, GitlabBranches, GitlabEvent};
+use crate::site::model::{Edition, Gitlab, GitlabBranches, GitlabEvent};
 use crate::site::secrets::{Name, Secret, Secrets};
 use crate::site::{Folder, Site};
 use crate::uri::{authority, percent_encoded, plain};
@@ -22,8 +22,6 @@ use crate::uri::{authority, percent_encoded, plain};
 pub const APPLICATION: &str = "Mattermost (chatops)";
 /// Where the plugin's half of the sign-in ends.
 const PLUGIN: &str = "plugins/com.github.manland.mattermost-plugin-gitlab/oauth/complete";
-/// What the plugin needs, and sign-in with GitLab.
-const SCOPES: &str = "api read_user";
 /// What GitLab shows in the place of a value that it hides.
 const MASK: &str = "****";
 
@@ -40,6 +38,14 @@ const EVENTS: [(GitlabEvent, &str, &str); 9] = [
     (GitlabEvent::WikiPage, "wiki_page_events", "wiki_page_channel"),
 ];
 
+/// What the plugin needs, and sign-in with GitLab; with a licence Mattermost signs in by OpenID, which wants the others.
+fn scopes(edition: Edition) -> &'static str {
+    match edition {
+        Edition::Team => "api read_user",
+        Edition::Enterprise => "api read_user openid profile email",
+    }
+}
+
 /// What is to be.
 pub struct Wanted {
     /// The webhook, once it was made.
@@ -50,6 +56,8 @@ pub struct Wanted {
     places: Vec<(String, String)>,
     /// Where the OAuth application may lead back to.
     redirects: BTreeSet<String>,
+    /// What it may.
+    scopes: &'static str,
     /// Names and addresses that GitLab has to be allowed to ask.
     hosts: Vec<String>,
 }
@@ -83,6 +91,7 @@ impl Wanted {
             settings,
             places: projects.chain(gitlab.groups.iter().map(|path| place("groups", path))).collect(),
             redirects: redirects(site),
+            scopes: scopes(site.edition),
             hosts: site.hosts().collect(),
         }
     }
@@ -126,6 +135,7 @@ pub(super) fn bundle(folder: &Folder, site: &Site, secrets: &Secrets) -> Result<
         ("PUTS", puts.trim_end()),
         ("REDIRECTS", redirects.trim_end()),
         ("NAME", APPLICATION),
+        ("SCOPES", wanted.scopes),
         ("SITE", site.name.as_str()),
         ("ADDRESS", &site.address().to_string()),
         ("CHAT", &site.url()),
@@ -295,7 +305,7 @@ pub fn application(
         return Ok(done);
     }
     let redirects = wanted.redirects.iter().cloned().collect::<Vec<_>>().join("\n");
-    let form = [("name", APPLICATION), ("redirect_uri", &redirects), ("scopes", SCOPES), ("confidential", "true")];
+    let form = [("name", APPLICATION), ("redirect_uri", &redirects), ("scopes", wanted.scopes), ("confidential", "true")];
     let made: Made = api.form(Method::POST, "/api/v4/applications", &form)?.json()?;
     keep(Secret::new(made.application_id), Secret::new(made.secret))?;
     done.changes.push(format!("+ OAuth application; {} and {} in secrets.env", Name::GitlabOauthId.name(), Name::GitlabOauthSecret.name()));

@@ -36,11 +36,7 @@ pub async fn login(State(app): State<Shared>, headers: HeaderMap, body: Body) ->
     users::rehash(&app, &id, password, row.get(1)).await?;
     let mut response = ok(&user);
     let cookies = if headers.get("x-requested-with").is_some_and(|value| value == "XMLHttpRequest") {
-        vec![
-            format!("MMAUTHTOKEN={token}; Path=/; HttpOnly; Secure"),
-            format!("MMUSERID={id}; Path=/; Secure"),
-            format!("MMCSRF={}; Path=/; Secure", new_id()),
-        ]
+        cookies(&id, &token).to_vec()
     } else {
         Vec::new()
     };
@@ -48,6 +44,15 @@ pub async fn login(State(app): State<Shared>, headers: HeaderMap, body: Body) ->
     headers.extend(HeaderValue::from_str(&token).ok().map(|token| (axum::http::HeaderName::from_static("token"), token)));
     headers.extend(cookies.iter().filter_map(|cookie| Some((axum::http::header::SET_COOKIE, HeaderValue::from_str(cookie).ok()?))));
     Ok(response)
+}
+
+/// What a browser keeps of a session.
+pub fn cookies(id: &str, token: &str) -> [String; 3] {
+    [
+        format!("MMAUTHTOKEN={token}; Path=/; HttpOnly; Secure"),
+        format!("MMUSERID={id}; Path=/; Secure"),
+        format!("MMCSRF={}; Path=/; Secure", new_id()),
+    ]
 }
 
 /// A new session of that user; its token.

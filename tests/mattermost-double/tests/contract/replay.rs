@@ -137,7 +137,15 @@ impl Replay {
         answer
     }
 
-    fn ask(&mut self, recorded: &Value, with: &With) -> Result<(Value, Vec<String>), String> {
+    /// The status of a recorded request's answer, which is not compared.
+    pub fn rest_answer(&self, name: &str, with: &With) -> u16 {
+        let recorded = recorded::read(name);
+        self.request(&recorded, with)
+            .and_then(|request| request.send().map_err(|error| error.to_string()))
+            .map_or(0, |answer| answer.status().as_u16())
+    }
+
+    fn request(&self, recorded: &Value, with: &With) -> Result<reqwest::blocking::RequestBuilder, String> {
         let text = |name: &str| recorded[name].as_str().unwrap_or_default();
         let hook = self.hooks.get(with.hook).cloned().unwrap_or_default();
         let path = self.here(text("path")).replace(REDACTED, &hook);
@@ -151,8 +159,7 @@ impl Replay {
             let (name, value) = (header[0].as_str().unwrap_or_default(), header[1].as_str().unwrap_or_default());
             let value = match (name, value) {
                 ("Authorization", _) => format!("Bearer {}", self.tokens.get(&with.who.unwrap_or(Who::Admin)).map_or("", String::as_str)),
-                (_, REDACTED) => with.secret.to_owned(),
-                (_, value) => value.to_owned(),
+                (_, value) => value.replace(REDACTED, with.secret),
             };
             request = request.header(name, value);
         }
@@ -162,7 +169,12 @@ impl Replay {
                 body => self.here(&body.to_string()).replace(REDACTED, if hook.is_empty() { PASSWORD } else { &hook }),
             });
         }
-        let answer = request.send().map_err(|error| format!("no answer: {error}"))?;
+        Ok(request)
+    }
+
+    fn ask(&mut self, recorded: &Value, with: &With) -> Result<(Value, Vec<String>), String> {
+        let hook = self.hooks.get(with.hook).cloned().unwrap_or_default();
+        let answer = self.request(recorded, with)?.send().map_err(|error| format!("no answer: {error}"))?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let body = answer.text().map_err(|error| format!("half an answer: {error}"))?;
         let mut wrong = Vec::new();

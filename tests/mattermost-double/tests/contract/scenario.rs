@@ -13,20 +13,13 @@ mod plugins;
 mod sockets;
 
 /// Recorded files that are not replayed, by the beginning of their names, and why.
-pub const NOT_REPLAYED: [(&str, &str); 17] = [
+pub const NOT_REPLAYED: [(&str, &str); 10] = [
     ("186-", "a tool against Coturn, not Mattermost"),
     ("204-", "the same as 207"),
     ("208-", "statistics by day: the double keeps none"),
     ("209-", "the call itself needs the real plugin"),
     ("210-", "the call itself needs the real plugin"),
     ("211-", "posts of a call that ended: the double keeps calls in memory"),
-    ("256-", "sign-in with GitLab: what comes back is not taken"),
-    ("258-", "sign-in with GitLab: what comes back is not taken"),
-    ("259-", "sign-in with GitLab: what comes back is not taken"),
-    ("261-", "sign-in with GitLab: what comes back is not taken"),
-    ("262-", "sign-in with GitLab: login is treated as signup"),
-    ("264-", "sign-in with GitLab: what comes back is not taken"),
-    ("254-", "sign-in with GitLab: the page is not the real one's"),
     ("274-", "the call itself needs the real plugin"),
     ("275-", "the call itself needs the real plugin"),
     ("301-", "mmctl over the network: the double takes a token alone"),

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use tools_double::Double;
+use tools_double::gitlab::{Application, Gitlab};
 
 use super::Stage;
 use super::sockets::conversation;
 use crate::place::free_port;
 use crate::recorded;
-use crate::replay::{Who, With};
+use crate::replay::{Replay, Who, With};
 
 const STATES: &str = "MM_PLUGINSETTINGS_PLUGINSTATES";
 const BOTH: (&str, &str) = (STATES, r#"{"com.mattermost.calls":{"Enable":true},"jenkins":{"Enable":true}}"#);
@@ -231,19 +233,73 @@ fn settings(stage: &mut Stage) {
     let (_, shown, _) = stage.replay.send("GET", "/api/v4/config", Some(Who::Admin), &Value::Null);
     assert_eq!(shown["ServiceSettings"]["EnableIncomingWebhooks"], true, "the environment decides it");
     environment(stage);
-    let gitlab = [
-        ("MM_GITLABSETTINGS_ENABLE", "true"),
-        ("MM_GITLABSETTINGS_ID", "cid"),
-        ("MM_GITLABSETTINGS_SECRET", "hush"),
-        ("MM_GITLABSETTINGS_AUTHENDPOINT", "https://localhost:9443/oauth/authorize"),
-    ];
-    stage.restart(&gitlab);
-    stage.replay.all(&[
-        "250-client-config-gitlab",
-        "252-oauth-gitlab-signup",
-        "255-sso-signup-open-false-start",
-        "260-sso-signup-open-true-start",
-    ]);
+    sign_in(stage);
+}
+
+/// With GitLab: there, back with a code, and in, whether or not sign-up is open.
+fn sign_in(stage: &mut Stage) {
+    stage.replay.rest("254-oauth-gitlab-login-disabled");
+    let application = Application {
+        id: 1,
+        name: "Mattermost".to_owned(),
+        application_id: "cid".to_owned(),
+        secret: "hush".to_owned(),
+        redirects: "https://localhost:8065/signup/gitlab/complete".to_owned(),
+    };
+    let person = json!({ "id": 42, "username": "gluser", "email": "gl@internal.test", "name": "GL User", "state": "active" });
+    // The recorded one's SiteURL is not the address that it was asked at.
+    let gitlab = Double::start(Gitlab::with(application, person));
+    gitlab.tool(|gitlab| gitlab.lenient = true);
+    let endpoint = |path: &str| format!("{}/{path}", gitlab.url());
+    let (authorize, token, user) = (endpoint("oauth/authorize"), endpoint("oauth/token"), endpoint("api/v4/user"));
+    for open in ["false", "true"] {
+        let settings = [
+            ("MM_GITLABSETTINGS_ENABLE", "true"),
+            ("MM_GITLABSETTINGS_ID", "cid"),
+            ("MM_GITLABSETTINGS_SECRET", "hush"),
+            ("MM_GITLABSETTINGS_AUTHENDPOINT", &authorize),
+            ("MM_GITLABSETTINGS_TOKENENDPOINT", &token),
+            ("MM_GITLABSETTINGS_USERAPIENDPOINT", &user),
+            ("MM_TEAMSETTINGS_ENABLEOPENSERVER", open),
+        ];
+        stage.restart(&settings);
+        let replay = &mut stage.replay;
+        match open {
+            "false" => replay.all(&["250-client-config-gitlab", "252-oauth-gitlab-signup", "255-sso-signup-open-false-start"]),
+            _ => replay.all(&["260-sso-signup-open-true-start", "262-sso-login-open-true-start"]),
+        }
+        let recorded: &[_] = match open {
+            "false" => &[("signup", "256-sso-signup-open-false-complete"), ("login", "258-sso-login-open-false-complete")],
+            _ => &[("signup", "261-sso-signup-open-true-complete")],
+        };
+        for (action, complete) in recorded {
+            let (query, state) = allowed(replay, action);
+            replay.rest_with(complete, &With { query: &query, secret: &state, ..With::default() });
+            // Nobody else's browser, and not again: the code is used.
+            let (status, _, _) = replay.send("GET", &format!("/signup/gitlab/complete?{query}"), None, &Value::Null);
+            assert_eq!(status, 400, "without the cookie of the beginning");
+            let again = replay.rest_answer(complete, &With { query: &query, secret: &state, ..With::default() });
+            assert_eq!(again, 500, "a code is good once");
+        }
+        replay.rest(if open == "false" { "259-sso-user-false" } else { "264-sso-user-true" });
+    }
+    // What a real GitLab does, whose redirect URIs have to be equal: SiteURL is another address than the one that was asked.
+    gitlab.tool(|gitlab| gitlab.lenient = false);
+    let (query, state) = allowed(&stage.replay, "login");
+    let refused = stage.replay.rest_answer("261-sso-signup-open-true-complete", &With { query: &query, secret: &state, ..With::default() });
+    assert_eq!(refused, 500, "SiteURL and Host differ");
+}
+
+/// Goes to GitLab, where somebody says yes, and comes back: the query with the code, and the state.
+fn allowed(replay: &Replay, action: &str) -> (String, String) {
+    let (_, _, headers) = replay.send("GET", &format!("/oauth/gitlab/{action}"), None, &Value::Null);
+    let to = headers["location"].to_str().expect("text");
+    let client = reqwest::blocking::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().expect("a client");
+    let answer = client.get(to).send().expect("GitLab answers");
+    let back = answer.headers()["location"].to_str().expect("text");
+    let (_, query) = back.split_once('?').expect("a query");
+    let (_, state) = query.split_once("&state=").expect("a state");
+    (query.to_owned(), state.to_owned())
 }
 
 /// Exactly what was set: the recorded names, each given as a variable.

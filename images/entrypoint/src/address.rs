@@ -1,11 +1,11 @@
-//! A web address, taken apart, and a request to it.
+//! A web address, taken apart, and a request to it: the feature `tls`.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Instant;
 
-use entrypoint::{http, tls};
+use crate::{http, tls};
 
 /// An address, taken apart. It has no `Debug`: a webhook's path is a credential.
 pub struct Address {
@@ -22,7 +22,7 @@ pub trait Connection: Read + Write {}
 impl<T: Read + Write> Connection for T {}
 
 impl Address {
-    /// `http://` or `https://`, a host, perhaps a port, and a path: at least a slash. Nobody's name and password.
+    /// Of a URL: `http://` or `https://`, a host, perhaps a port, and a path: at least a slash. Nobody's name and password.
     pub fn parse(url: &str) -> Option<Self> {
         let (scheme, rest) = url.split_once("://")?;
         let secured = match scheme {
