@@ -284,8 +284,10 @@ pub const ALL: &[Mutation] = &[
         claim: "The alert gateway's spool goes when it ends",
         red: &["faults::what_the_gateway_acknowledged_outlives_its_kill_in_a_burst"],
         out: |world| {
-            let over = json!({ "environment": { "ALERT_GATEWAY_SPOOL": "/spool" }, "tmpfs": ["/spool:mode=1777"] });
-            compose(world, "alert-gateway", over)
+            // Its own folder: at a restart the mode is that of the mount point, which the Engine has made.
+            let account = world.description()?.accounts.alert_gateway;
+            let tmpfs = format!("/spool:uid={},gid={}", account.uid, account.gid);
+            compose(world, "alert-gateway", json!({ "environment": { "ALERT_GATEWAY_SPOOL": "/spool" }, "tmpfs": [tmpfs] }))
         },
         back: gateway_back,
     },
